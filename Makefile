@@ -78,6 +78,7 @@ OBJS = \
 	src/life/asking.o \
 	src/life/cancel.o \
 	src/life/cancelline.o \
+	src/life/cuts.o \
 	src/life/lookup.o \
 	src/life/download.o \
 	src/life/store.o \

@@ -26,8 +26,11 @@
 
 #include <limits.h>
 #include <math.h>
+#ifdef __linux__
+#include <sys/timerfd.h>
+#endif
 #include <time.h>
-#include <time.h>
+#include <unistd.h>
 
 #include "utils/timestamp.h"
 
@@ -109,6 +112,66 @@ clock_now(void)
 		return now;
 	return started_at + (TimestampTz) ((now - started_at) * genjob_debug_clock_speed);
 }
+
+#ifdef TFD_TIMER_CANCEL_ON_SET
+
+/*
+ * Sets a timer to a time that never comes.  The kernel cancels it when the
+ * calendar is set.
+ */
+static bool
+arm_calendar(int fd)
+{
+	const struct itimerspec never = {.it_value.tv_sec = LONG_MAX};
+
+	return timerfd_settime(fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &never, NULL) == 0;
+}
+
+/*
+ * Returns a descriptor that becomes readable when the calendar is set (not
+ * when NTP slews it); clock_take_set() makes it wait for the next time.  -1:
+ * the system has none.
+ */
+int
+clock_watch_calendar(void)
+{
+	int fd = timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK | TFD_CLOEXEC);
+
+	if (fd < 0 || arm_calendar(fd))
+		return fd;
+	close(fd);
+	return -1;
+}
+
+/*
+ * True if the calendar was set since the last call.
+ */
+bool
+clock_take_set(int fd)
+{
+	uint64 n;
+
+	if (read(fd, &n, sizeof(n)) >= 0 || errno != ECANCELED)
+		return false;
+	(void) arm_calendar(fd);
+	return true;
+}
+
+#else
+
+int
+clock_watch_calendar(void)
+{
+	return -1;
+}
+
+bool
+clock_take_set(int fd)
+{
+	return false;
+}
+
+#endif
 
 /*
  * Returns the time for calls: as clock_mono(), but tests do not speed it up.

@@ -21,6 +21,8 @@ extern void clock_join(TimestampTz other_started_at);
 
 /* Calendar time */
 extern TimestampTz clock_now(void);
+extern int clock_watch_calendar(void);
+extern bool clock_take_set(int fd);
 
 /* A dispatcher's own time: for its decisions, and for calls */
 extern MonoTime clock_mono(void);

@@ -20,6 +20,11 @@
  * A base backup copies the file, but not its inode: marker_init() empties a
  * copy.
  *
+ * The file also has the calls that are under way, by job and step.  What
+ * arrives in a call may crash the process before any job is marked, or take
+ * all memory; then nobody knows which of the calls did it.  So the next
+ * dispatcher counts a cut for each, and life/cuts.c says what follows.
+ *
  * A dispatcher's writers handle bytes for it.  Each has its own part of the
  * file.
  */
@@ -36,13 +41,14 @@
 #include "postmaster/interrupt.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
+#include "storage/pmsignal.h"
 #include "storage/procarray.h"
 
 #include "base/datafile.h"
 #include "base/marker.h"
 
 #define MARKER_MAGIC UINT64CONST(0x67656e6a6f624d4b) /* "genjobMK" */
-#define MARKER_VERSION 2
+#define MARKER_VERSION 3
 #define MAX_SUSPECTS 1024 /* the newest */
 
 /* What one process handles now. */
@@ -52,6 +58,17 @@ typedef struct Present
 	int32 n;
 	Suspect jobs[MARKER_MAX];
 } Present;
+
+/* Calls of a job for one step.  Unused if both counts are 0. */
+typedef struct NotedCall
+{
+	int64 job;
+	int32 attempt;
+	int16 step;
+	int16 n;    /* under way */
+	int32 cuts; /* crashes of dispatchers in a row while there was one */
+	int32 unused;
+} NotedCall;
 
 typedef struct MarkerFile
 {
@@ -69,10 +86,14 @@ typedef struct MarkerFile
 	 */
 	int32 n_suspects;
 	Suspect suspects[MAX_SUSPECTS];
+
+	bool cuts_calls; /* the dispatcher's end is a crash until it says otherwise */
+	NotedCall calls[MARKER_CALLS];
 } MarkerFile;
 
 static MarkerFile *marker = NULL; /* NULL: the file could not be made or mapped */
 static Present *mine = NULL;      /* this process's part */
+static int n_noted = 0;           /* no element of calls is used from here on */
 
 /* ---------- what is handled ---------- */
 
@@ -195,6 +216,142 @@ count_crash(const Suspect *present)
 	suspect->crashes++;
 }
 
+/* ---------- calls ---------- */
+
+static bool
+is_used(const NotedCall *call)
+{
+	return call->n > 0 || call->cuts > 0;
+}
+
+static NotedCall *
+find_call(int64 job, int attempt, int step)
+{
+	int i;
+
+	for (i = 0; i < n_noted; i++)
+	{
+		NotedCall *call = &marker->calls[i];
+
+		if (call->job == job && call->attempt == attempt && call->step == step && is_used(call))
+			return call;
+	}
+	return NULL;
+}
+
+/*
+ * Returns an element for another call; NULL: all have calls that are under way.
+ */
+static NotedCall *
+find_unused(void)
+{
+	int i;
+
+	for (i = 0; i < n_noted; i++)
+	{
+		if (!is_used(&marker->calls[i]))
+			return &marker->calls[i];
+	}
+	if (n_noted < MARKER_CALLS)
+		return &marker->calls[n_noted++];
+	/* its job may be gone: nobody says so */
+	for (i = 0; i < MARKER_CALLS; i++)
+	{
+		if (marker->calls[i].n == 0)
+			return &marker->calls[i];
+	}
+	return NULL;
+}
+
+/*
+ * Notes that a call begins.  Returns what marker_end_call() gets; 0: it is not
+ * noted.
+ */
+int
+marker_begin_call(int64 job, int attempt, int step)
+{
+	NotedCall *call;
+
+	if (marker == NULL)
+		return 0;
+	call = find_call(job, attempt, step);
+	if (call == NULL)
+	{
+		call = find_unused();
+		if (call == NULL)
+			return 0;
+		*call = (NotedCall){.job = job, .attempt = attempt, .step = step};
+	}
+	call->n++;
+	return call - marker->calls + 1;
+}
+
+/*
+ * Notes that a call has ended.  noted may be 0.
+ */
+void
+marker_end_call(int noted)
+{
+	if (noted == 0)
+		return;
+	Assert(marker->calls[noted - 1].n > 0);
+	marker->calls[noted - 1].n--;
+	while (n_noted > 0 && !is_used(&marker->calls[n_noted - 1]))
+		n_noted--;
+}
+
+/*
+ * Returns how often in a row a dispatcher has crashed while a call of this job
+ * and step was under way.
+ */
+int
+marker_count_cuts(int64 job, int attempt, int step)
+{
+	const NotedCall *call = marker != NULL ? find_call(job, attempt, step) : NULL;
+
+	return call != NULL ? call->cuts : 0;
+}
+
+/*
+ * Ends the row of crashes of a job at a step; step -1: at all steps.
+ */
+void
+marker_forget_cuts(int64 job, int attempt, int step)
+{
+	int i;
+
+	for (i = 0; marker != NULL && i < n_noted; i++)
+	{
+		NotedCall *call = &marker->calls[i];
+
+		if (call->job == job && call->attempt == attempt && (step < 0 || call->step == step))
+			call->cuts = 0;
+	}
+}
+
+/*
+ * Counts a cut for the calls that were under way when the last dispatcher
+ * ended, if it crashed.
+ */
+static void
+count_cuts(void)
+{
+	int i;
+
+	n_noted = 0;
+	for (i = 0; i < MARKER_CALLS; i++)
+	{
+		NotedCall *call = &marker->calls[i];
+
+		if (call->n > 0 && marker->cuts_calls)
+			call->cuts++;
+		call->n = 0;
+		if (is_used(call))
+			n_noted = i + 1;
+	}
+	marker->cuts_calls = true;
+}
+
 /* ---------- the file ---------- */
 
 static bool
@@ -246,8 +403,11 @@ map_file(const char *path, struct stat *status)
 static void
 exit_callback(int code, Datum arg)
 {
-	if (code == 0 || ShutdownRequestPending || ProcDiePending)
+	if (code == 0 || ShutdownRequestPending || ProcDiePending || !PostmasterIsAlive())
+	{
 		marker_end();
+		marker->cuts_calls = false;
+	}
 }
 
 /*
@@ -257,6 +417,8 @@ static void
 handle_sigquit(SIGNAL_ARGS)
 {
 	marker_end();
+	if (mine == &marker->present[0])
+		marker->cuts_calls = false;
 	SignalHandlerForCrashExit(postgres_signal_arg);
 }
 
@@ -322,6 +484,7 @@ marker_init(void)
 		if (i == 0 || !is_alive(&marker->present[i]))
 			count_present(&marker->present[i]);
 	}
+	count_cuts();
 	begin_noting(&marker->present[0]);
 	before_shmem_exit(exit_callback, (Datum) 0);
 }

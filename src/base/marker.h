@@ -6,9 +6,10 @@
 #ifndef GENJOB_MARKER_H
 #define GENJOB_MARKER_H
 
-#define MARKER_MAX 200   /* jobs that are handled together */
-#define MARKER_WRITERS 8 /* processes of a database besides its dispatcher */
-#define MARKER_CRASHES 2 /* after which a job is put aside */
+#define MARKER_MAX 200    /* jobs that are handled together */
+#define MARKER_WRITERS 8  /* processes of a database besides its dispatcher */
+#define MARKER_CRASHES 2  /* after which a job is put aside */
+#define MARKER_CALLS 4096 /* calls that are noted at a time */
 
 /* A job that a process handled when it came to its end. */
 typedef struct Suspect
@@ -24,6 +25,11 @@ extern void marker_join(int writer);
 extern void marker_begin(int64 job, int attempt);
 extern void marker_begin_add(int64 job, int attempt);
 extern void marker_end(void);
+
+extern int marker_begin_call(int64 job, int attempt, int step);
+extern void marker_end_call(int noted);
+extern int marker_count_cuts(int64 job, int attempt, int step);
+extern void marker_forget_cuts(int64 job, int attempt, int step);
 
 extern bool marker_is_suspect(int64 job);
 extern bool marker_is_condemned(int64 job);

@@ -15,7 +15,9 @@
 
 #include "base/clock.h"
 #include "base/guard.h"
+#include "base/marker.h"
 #include "life/calls.h"
+#include "life/cuts.h"
 #include "life/fetch.h"
 #include "life/store.h"
 #include "protocol/awsjson.h"
@@ -338,7 +340,22 @@ calls_begin(Call *call, HttpRequest *http)
 
 	Assert(call->transfer == NULL);
 	call->http = http;
-	return guard_try(begin_transfer, call, &error) && call->transfer != NULL;
+	if (!guard_try(begin_transfer, call, &error) || call->transfer == NULL)
+		return false;
+	if (cuts_concern(call->step))
+		call->noted = marker_begin_call(call->job->id, call->job->attempt, call->step);
+	return true;
+}
+
+/*
+ * Notes that a call is not under way any more.
+ */
+void
+calls_end(Call *call)
+{
+	call->transfer = NULL;
+	marker_end_call(call->noted);
+	call->noted = 0;
 }
 
 /* ---------- what is shown ---------- */

@@ -36,6 +36,7 @@ extern void calls_read_status(Call *call, HttpReply *reply);
 extern bool calls_run(Call *call, void (*work)(void *arg), void *arg, ErrorData **error);
 extern bool calls_run_apart(Call *call, void (*work)(void *arg), void *arg, ErrorData **error);
 extern bool calls_begin(Call *call, HttpRequest *http);
+extern void calls_end(Call *call);
 extern void calls_hold_answer(Job *job);
 extern void calls_forget(Job *job);
 extern void calls_keep(Job *job, MemoryContext owner);

@@ -26,6 +26,7 @@
 #include "base/json.h"
 #include "base/status.h"
 #include "life/calls.h"
+#include "life/cuts.h"
 #include "life/cancel.h"
 #include "life/cancelline.h"
 #include "life/pour.h"
@@ -189,6 +190,12 @@ cancel_unbuilt(Job *job, const char *why, const ErrorData *error)
 }
 
 Next
+cancel_given_up(Job *job, const char *why)
+{
+	return cancel_unbuilt(job, why, NULL);
+}
+
+Next
 cancel_starved(Job *job)
 {
 	return repeat_call_later(job, 0);
@@ -201,7 +208,10 @@ Next
 cancel_admitted(Job *job)
 {
 	MonoTime now = clock_mono();
+	Next next;
 
+	if (cuts_prevent(job, STEP_CANCEL, &next))
+		return next;
 	if (!limits_take_for_cancel(&job->queue->limits, job->options->url, now, &job->place))
 		return repeat_call_later(job, 0);
 	if (job->cancel.since == 0)

@@ -205,6 +205,22 @@ download_unbuilt(Job *job, const char *why, const ErrorData *error)
 }
 
 /*
+ * Gives up all outputs that are not here yet: nobody knows which of them
+ * crashes PostgreSQL.
+ */
+Next
+download_given_up(Job *job, const char *why)
+{
+	Output *output;
+
+	while ((output = next_download(job)) != NULL)
+		output->fault = MemoryContextStrdup(job->context, why);
+	pour_drop(job, true);
+	job->download.polled_again = true; /* a fresh link leads to the same bytes */
+	return end_downloads(job);
+}
+
+/*
  * True if a failed download is retried.  The output is paid for, and an outage
  * may be long: retry for the option timeout, at most ten minutes.  Give up
  * sooner after a 404: the link may have expired.

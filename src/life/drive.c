@@ -15,6 +15,7 @@
 #include "life/asking.h"
 #include "life/built.h"
 #include "life/calls.h"
+#include "life/cuts.h"
 #include "life/drive.h"
 #include "life/outcome.h"
 #include "life/pour.h"
@@ -76,6 +77,8 @@ begin_call(Job *job, JobStep id)
 	Assert(!step->is_beside || job->state == JOB_CALLING);
 	if (!step->is_beside)
 		job_stop_waking(job);
+	if (cuts_prevent(job, id, &next))
+		return next;
 	if (!calls_prepare(call, id))
 		return built_starved(job, id);
 	if (id == STEP_SUBMIT && built_elsewhere(job))

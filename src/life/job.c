@@ -8,6 +8,7 @@
 #include "utils/memutils.h"
 
 #include "base/trace.h"
+#include "life/calls.h"
 #include "life/fetch.h"
 #include "life/job.h"
 #include "life/life.h"
@@ -97,7 +98,8 @@ job_end_calls(Job *job)
 		http_abort(job->call.transfer);
 	if (job->beside.transfer != NULL)
 		http_abort(job->beside.transfer);
-	job->call.transfer = job->beside.transfer = NULL;
+	calls_end(&job->call);
+	calls_end(&job->beside);
 	upload_end_calls(job);
 	lines_end_call(&job->waiter);
 	job_stop_waking(job);

@@ -110,6 +110,7 @@ typedef struct Call
 	MemoryContext context; /* owns the call and what it brings; or NULL */
 	HttpRequest *http;
 	HttpTransfer *transfer; /* NULL: it is not under way */
+	int noted;              /* of the marker; 0: not noted */
 	StreamPeek *peek;       /* in context: shows a stream while it arrives; or NULL */
 } Call;
 
@@ -237,8 +238,9 @@ typedef struct Job
 	/* The row as claimed */
 	int64 id;
 	int attempt;
-	int failures;     /* before this attempt */
-	int losses;       /* attempts in a row before this one that were cut short */
+	int failures;         /* before this attempt */
+	int losses;           /* attempts in a row before this one that were cut short */
+	uint32 delayed_steps; /* bits of the steps that cuts.c has delayed */
 	int depth;        /* hand-overs that led to it; above 0 the request is taken word for word */
 	int unknown_ends; /* calls repeated although their end is not known; this attempt may add one */
 	TimestampTz

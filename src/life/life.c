@@ -175,7 +175,7 @@ call_answered(Call *call, HttpReply *reply)
 	Assert(step->is_beside ||
 		   (job->step == call->step &&
 			(job->state == JOB_CALLING || job->state == JOB_CANCELLING || pour_is_under_way(job))));
-	call->transfer = NULL;
+	calls_end(call);
 	traced_answer(job, step->name, reply);
 	calls_read_status(call, reply);
 	if (job->state == JOB_SAVING && !step->is_beside)
@@ -187,6 +187,9 @@ call_answered(Call *call, HttpReply *reply)
 	if (!step->is_beside)
 		lines_end_call(&job->waiter);
 	next = step->answered(job, reply);
+	/* other steps may make several calls, and the crash come from one of them */
+	if (step->only_asks && call->step != STEP_LOOKUP)
+		marker_forget_cuts(job->id, job->attempt, call->step);
 	if (step->is_beside)
 		MemoryContextReset(call->context);
 	drive_carry_out(job, next);

@@ -211,6 +211,19 @@ lookup_unbuilt(Job *job, const char *why, const ErrorData *error)
 	return found_no_answer(job);
 }
 
+/*
+ * Decides without an answer, since the question crashes PostgreSQL.
+ */
+Next
+lookup_given_up(Job *job, const char *why)
+{
+	if (job->lookup.doubt == NULL)
+		return abandon_lookup(job);
+	return conclude_doubt(job,
+						  psprintf("%s PostgreSQL or genjob crashed again and again while genjob asked whether the call had arrived.",
+								   job->lookup.doubt->error));
+}
+
 /* Argument of read_answer(). */
 typedef struct Reading
 {

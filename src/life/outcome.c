@@ -17,17 +17,12 @@
 #include "base/jsonb.h"
 #include "base/status.h"
 #include "base/trace.h"
+#include "life/cuts.h"
 #include "life/outcome.h"
 #include "life/same.h"
 #include "life/verdict.h"
 #include "protocol/missing.h"
 #include "schedule/schedule.h"
-
-/*
- * Attempts in a row that PostgreSQL or genjob cut short by ending, before the
- * next one counts.
- */
-#define FREE_LOSSES 3
 
 #define MAX_AT_WORK_MS 30000 /* longest wait between two calls while an earlier one is at work */
 

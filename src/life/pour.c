@@ -324,7 +324,7 @@ repeat_download(Job *job)
 		/* the memory of a call stays as long as its job has outputs */
 		bytes_clear(http_so_far(transfer)->body);
 	}
-	job->call.transfer = NULL;
+	calls_end(&job->call);
 	memory_unfavour(&job->call);
 	pour_drop(job, true);
 	return next_call(STEP_DOWNLOAD);

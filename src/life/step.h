@@ -57,6 +57,8 @@ typedef struct Step
 	 */
 	HttpRequest *(*build)(Job *job, char **why);
 	Next (*unbuilt)(Job *job, const char *why, const ErrorData *error);
+	Next (*given_up)(Job *job, const char *why); /* the call crashes PostgreSQL, again and again: it
+													is not made; missing: the job fails */
 	Next (*starved)(
 		Job *job); /* no memory was left to begin the call; missing: it begins in a second */
 	Next (*began)(Job *job); /* the call is under way */
@@ -119,6 +121,7 @@ extern bool lookup_is_due(const Job *job);
 extern Next lookup_begin(Job *job);
 extern HttpRequest *lookup_build(Job *job, char **why);
 extern Next lookup_unbuilt(Job *job, const char *why, const ErrorData *error);
+extern Next lookup_given_up(Job *job, const char *why);
 extern Next lookup_answered(Job *job, HttpReply *reply);
 
 /* poll.c: a prediction that the provider works on */
@@ -138,6 +141,7 @@ extern bool download_is_due(const Job *job);
 extern Next download_begin(Job *job);
 extern HttpRequest *download_build(Job *job, char **why);
 extern Next download_unbuilt(Job *job, const char *why, const ErrorData *error);
+extern Next download_given_up(Job *job, const char *why);
 extern Next download_answered(Job *job, HttpReply *reply);
 extern Next download_woken(Job *job);
 
@@ -146,6 +150,7 @@ extern bool store_is_due(const Job *job);
 extern Next store_begin(Job *job);
 extern HttpRequest *store_build(Job *job, char **why);
 extern Next store_unbuilt(Job *job, const char *why, const ErrorData *error);
+extern Next store_given_up(Job *job, const char *why);
 extern Next store_starved(Job *job);
 extern Next store_answered(Job *job, HttpReply *reply);
 extern Next store_woken(Job *job);
@@ -157,6 +162,7 @@ extern Next cancel_begin(Job *job);
 extern Next cancel_resume(Job *job);
 extern HttpRequest *cancel_build(Job *job, char **why);
 extern Next cancel_unbuilt(Job *job, const char *why, const ErrorData *error);
+extern Next cancel_given_up(Job *job, const char *why);
 extern Next cancel_starved(Job *job);
 extern Next cancel_answered(Job *job, HttpReply *reply);
 extern Next cancel_admitted(Job *job);

@@ -29,7 +29,7 @@ const Step steps_table[JOB_STEPS] = {
 		.name = "lookup", .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,
 		.may_be_judged_apart = true,
 		.is_due = lookup_is_due, .begin = lookup_begin,
-		.build = lookup_build, .unbuilt = lookup_unbuilt,
+		.build = lookup_build, .unbuilt = lookup_unbuilt, .given_up = lookup_given_up,
 		.answered = lookup_answered},
 
 	[STEP_POLL] = {
@@ -48,18 +48,18 @@ const Step steps_table[JOB_STEPS] = {
 	[STEP_DOWNLOAD] = {
 		.name = "download", .phase = ACTIVITY_DOWNLOADING, .may_be_judged_apart = true,
 		.is_due = download_is_due, .begin = download_begin,
-		.build = download_build, .unbuilt = download_unbuilt,
+		.build = download_build, .unbuilt = download_unbuilt, .given_up = download_given_up,
 		.answered = download_answered, .uploaded = pour_go_on, .woken = download_woken},
 
 	[STEP_STORE] = {
 		.name = "store", .phase = ACTIVITY_STORING,
 		.is_due = store_is_due, .begin = store_begin,
-		.build = store_build, .unbuilt = store_unbuilt, .starved = store_starved,
+		.build = store_build, .unbuilt = store_unbuilt, .given_up = store_given_up, .starved = store_starved,
 		.answered = store_answered, .uploaded = store_uploaded, .woken = store_woken},
 
 	[STEP_CANCEL] = {
 		.name = "cancel", .line_up = cancelline_line_up, .needs_no_body = true,
-		.build = cancel_build, .unbuilt = cancel_unbuilt, .starved = cancel_starved,
+		.build = cancel_build, .unbuilt = cancel_unbuilt, .given_up = cancel_given_up, .starved = cancel_starved,
 		.answered = cancel_answered, .admitted = cancel_admitted, .saved = cancel_saved},
 
 	[STEP_PART] = {.name = "part", .is_beside = true},

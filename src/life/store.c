@@ -29,6 +29,7 @@
 #include "base/guard.h"
 #include "base/media.h"
 #include "life/calls.h"
+#include "life/cuts.h"
 #include "life/leftover.h"
 #include "life/step.h"
 #include "life/store.h"
@@ -267,10 +268,12 @@ static Next
 begin_output(Job *job)
 {
 	JobStore *store = job->store;
+	Next next;
 
+	if (cuts_prevent(job, STEP_STORE, &next))
+		return next;
 	if (next_output(job)->len > UPLOAD_PART)
 		return store_in_parts(job);
-
 	if (store->server == NULL)
 	{
 		/* it may be valid now; without a transaction this process does not learn of a GRANT */
@@ -377,6 +380,13 @@ store_unbuilt(Job *job, const char *why, const ErrorData *error)
 {
 	limits_give_back(&job->store->place);
 	return handle_failure(job, error ? error->message : why, true);
+}
+
+Next
+store_given_up(Job *job, const char *why)
+{
+	limits_leave(&job->store->place);
+	return fail_outputs(job, why);
 }
 
 Next

@@ -21,6 +21,7 @@
 #include "base/trace.h"
 #include "life/leftover.h"
 #include "life/store.h"
+#include "life/calls.h"
 #include "life/upload.h"
 #include "protocol/openupload.h"
 
@@ -82,7 +83,7 @@ upload_end_call(UploadCall *ask)
 {
 	if (ask->call.transfer != NULL)
 		http_abort(ask->call.transfer);
-	ask->call.transfer = NULL;
+	calls_end(&ask->call);
 	ask->call.http = NULL;
 	limits_leave(&ask->place);
 	if (ask->call.context != NULL)

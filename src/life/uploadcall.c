@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/trace.h"
+#include "base/marker.h"
 #include "life/calls.h"
 #include "life/store.h"
 #include "life/storeline.h"
@@ -84,6 +85,8 @@ begin_call(Job *job, UploadCall *ask, UploadAsk what)
 	http_meter_init(&ask->meter);
 	if (calls_run(&ask->call, build_request, &asking, &error) && ask->call.transfer != NULL)
 	{
+		/* the step decides what follows a crash */
+		ask->call.noted = marker_begin_call(job->id, job->attempt, job->step);
 		trace("job " INT64_FORMAT " attempt %d: part calls %s %s", job->id, job->attempt,
 			  asking.http->method, trace_name(asking.http->shown_url));
 		return;

@@ -3,8 +3,9 @@
  *		The process that runs the jobs of one database.
  *
  * Its loop: collect the answers that have come, report them, claim what there
- * is room for, send it, and wait for one of three things: its latch, the
- * postmaster's death, and the one descriptor that stands for all calls.  A
+ * is room for, send it, and wait for one of four things: its latch, the
+ * postmaster's death, the one descriptor that stands for all calls, and the
+ * one that tells of a calendar that was set.  A
  * turn needs only a few transactions, and none is open in the wait.
  */
 #include "postgres.h"
@@ -55,9 +56,12 @@
 #define COLLECT_MS 10       /* for reading answers, before anything else is looked at */
 #define RESCUE_US \
 	(3 * USECS_PER_SEC)      /* of the time to leave, for writing what did not reach its store */
+#define MOST_NAMED 100       /* jobs in a line of the log */
+#define WAIT_EVENTS 4        /* latch, postmaster, calls, calendar */
 #define SPARE_DESCRIPTORS 32 /* for libraries, on top of what PostgreSQL keeps for files */
 
 static WaitEventSet *wait_set;
+static int calendar_fd = -1; /* readable when the calendar was set; -1: the system cannot tell */
 static uint32 wait_event;
 static MemoryContext turn_context;
 
@@ -125,10 +129,13 @@ start_process(int slot)
 	http_init();
 	turn_context = AllocSetContextCreate(TopMemoryContext, "genjob turn", ALLOCSET_DEFAULT_SIZES);
 	wait_event = compat_wait_event("GenjobDispatcherMain");
-	wait_set = compat_create_wait_event_set(3);
+	wait_set = compat_create_wait_event_set(WAIT_EVENTS);
 	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, http_wait_fd(), NULL, NULL);
+	calendar_fd = clock_watch_calendar();
+	if (calendar_fd >= 0)
+		AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, calendar_fd, NULL, &calendar_fd);
 }
 
 /* ---------- leaving ---------- */
@@ -313,7 +320,7 @@ wait_ms(void)
 static void
 wait_for_events(void)
 {
-	WaitEvent events[3];
+	WaitEvent events[WAIT_EVENTS];
 	long ms = wait_ms();
 	int n;
 	int i;
@@ -325,6 +332,9 @@ wait_for_events(void)
 	{
 		if (events[i].events & WL_LATCH_SET)
 			ResetLatch(MyLatch);
+		/* the next turn compares what is due with the calendar; on_done keeps its times otherwise */
+		if (events[i].user_data == &calendar_fd && clock_take_set(calendar_fd))
+			callbacks_expect();
 	}
 	if (worker_is_to_reload())
 	{
@@ -381,6 +391,39 @@ may_write(void)
 }
 
 /*
+ * Logs which jobs' submissions end with this process: they have been sent, and
+ * what has come of their answers is not kept.
+ */
+static void
+say_cut(void)
+{
+	StringInfoData ids;
+	dlist_iter iter;
+	int n = 0;
+
+	initStringInfo(&ids);
+	dlist_foreach(iter, job_list(JOB_CALLING))
+	{
+		const Job *job = dlist_container(Job, node, iter.cur);
+
+		if (job->step != STEP_SUBMIT || job->call.transfer == NULL)
+			continue;
+		if (n++ < MOST_NAMED)
+			appendStringInfo(&ids, "%s" INT64_FORMAT, n > 1 ? ", " : "", job->id);
+	}
+	if (n == 0)
+		return;
+	ereport(LOG,
+			(errmsg_plural("genjob cuts the call of %d job, because the dispatcher must end: %s%s",
+						   "genjob cuts the calls of %d jobs, because the dispatcher must end: %s%s",
+						   n, n, ids.data, n > MOST_NAMED ? ", ..." : ""),
+			 errdetail("The answers had not come whole when genjob.shutdown_grace had passed%s.",
+					   describe_memory()),
+			 errhint(
+				 "The servers' option on_unknown says what follows: the calls are repeated with the same Idempotency-Key, or the jobs fail. If the tables were locked, answers that could not be written may have taken the memory for these.")));
+}
+
+/*
  * Writes what it can before this process leaves.  The rest is spooled for the next one, unless there will be none.
  */
 static void
@@ -399,9 +442,12 @@ write_before_leaving(void)
 		reporter_write();
 	}
 	if (drops_database)
+	{
 		spool_discard();
-	else
-		spool_write();
+		return;
+	}
+	say_cut();
+	spool_write();
 }
 
 /*

@@ -173,8 +173,7 @@ errand_judge(Call *call, HttpReply *reply)
 	errand->reply = reply;
 	errand->call_context = call->context;
 	add_job(errand, job, reply->body->len);
-	/* its call is over */
-	call->transfer = NULL;
+	calls_end(call);
 	job_stop_waking(job);
 }
 

@@ -126,6 +126,16 @@ schedule_again(const Job *job)
 		schedule_note_time(&schedule_times.due, job->report.run_at);
 }
 
+/*
+ * A job that has ended starts without a count of crashes if it is retried.
+ */
+static void
+forget_crashes(const Job *job)
+{
+	marker_acquit(job->id);
+	marker_forget_cuts(job->id, job->attempt, -1);
+}
+
 static void
 finish_report(Job *job)
 {
@@ -135,7 +145,7 @@ finish_report(Job *job)
 			if (job->report.new_state == ROW_QUEUED)
 				schedule_again(job);
 			else
-				marker_acquit(job->id);
+				forget_crashes(job);
 			outcome_reported(job);
 			if (job->report.must_cancel)
 				life_cancel_reported(job);

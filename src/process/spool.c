@@ -59,7 +59,8 @@ typedef struct RecordHeader
 
 static int n_pending = 0; /* jobs of the file that are not done */
 static bool is_written = false;
-static uint64 next_record = 0; /* its offset in the file; 0: nothing is read yet */
+static uint64 next_record = 0;  /* its offset in the file; 0: nothing is read yet */
+static bool is_reading = false; /* some records are read, and some are not */
 
 /* ---------- writing ---------- */
 
@@ -114,6 +115,34 @@ count_to_be_kept(void)
 	return n;
 }
 
+/*
+ * Copies the records of the file that this process has not read yet.
+ */
+static void
+copy_unread(SpoolStream *file)
+{
+	char bytes[8192];
+	char path[MAXPGPATH];
+	ssize_t n;
+	int fd;
+
+	if (!is_reading)
+		return;
+	datafile_path(path, MyDatabaseId, ".spool");
+	fd = BasicOpenFile(path, O_RDONLY | PG_BINARY);
+	if (fd < 0 || lseek(fd, (off_t) next_record, SEEK_SET) < 0)
+		file->failed = true;
+	while (!file->failed && (n = read(fd, bytes, sizeof(bytes))) != 0)
+	{
+		if (n > 0)
+			spool_pass(file, bytes, n);
+		else if (errno != EINTR)
+			file->failed = true;
+	}
+	if (fd >= 0)
+		close(fd);
+}
+
 static void
 write_jobs(SpoolStream *file)
 {
@@ -132,6 +161,7 @@ write_jobs(SpoolStream *file)
 				write_job(file, job);
 		}
 	}
+	copy_unread(file);
 	spool_flush(file);
 }
 
@@ -512,9 +542,11 @@ spool_load(void)
 		if (reading.left > 0 && clock_uptime() >= enough)
 		{
 			CloseTransientFile(reading.fd);
+			is_reading = true;
 			return false;
 		}
 	}
+	is_reading = false;
 	n_pending--;
 	if (reading.fd < 0)
 		return true;

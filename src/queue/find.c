@@ -21,6 +21,7 @@
 #include "queue/queue.h"
 #include "queue/statement.h"
 #include "schedule/schedule.h"
+#include "shared/stats.h"
 #include "life/life.h"
 #include "schedule/weights.h"
 
@@ -115,6 +116,8 @@ notice_change(uint64 row, int64 id, TimestampTz now)
 	else if (job != NULL)
 		poll_poked_job(job);
 	schedule_remove(id);
+	if (!is_running && !is_queued)
+		stats_end_troubles(id);
 	if (DatumGetBool(statement_not_null(row, CHANGED_IS_BLOCKED)))
 		dependency_note_blocked();
 	if (!is_running)
@@ -151,6 +154,7 @@ queue_read_changed(const int64 *ids, int n, TimestampTz now)
 		if (bsearch(&ids[i], found, rows, sizeof(int64), compat_compare_int64) != NULL)
 			continue;
 		schedule_remove(ids[i]);
+		stats_end_troubles(ids[i]);
 		dependency_note_news(ids[i], false, true);
 		if (job_find(ids[i]) != NULL)
 		{

@@ -18,6 +18,52 @@
 
 /* Bucket i ends at 1 ms * RATIO^i: the last at about a day. */
 #define STATS_RATIO 1.21
+#define TROUBLES 64
+
+/* The newest troubles that this process has noted.  Some may be over. */
+static struct
+{
+	ServerStats *stats;
+	int64 job;
+} troubles[TROUBLES];
+static int n_troubles = 0;
+static int oldest_trouble = 0;
+
+static void
+remember_trouble(ServerStats *stats, int64 job)
+{
+	int i;
+
+	for (i = 0; i < n_troubles && (troubles[i].stats != stats || troubles[i].job != job); i++)
+		;
+	if (i < n_troubles)
+		return;
+	if (n_troubles < TROUBLES)
+		i = n_troubles++;
+	else
+	{
+		i = oldest_trouble;
+		oldest_trouble = (oldest_trouble + 1) % TROUBLES;
+	}
+	troubles[i].stats = stats;
+	troubles[i].job = job;
+}
+
+/*
+ * Notes that nothing will be done with the job any more: its trouble is over,
+ * at whatever server it had any.
+ */
+void
+stats_end_troubles(int64 job)
+{
+	int i;
+
+	for (i = 0; i < n_troubles; i++)
+	{
+		if (troubles[i].job == job)
+			stats_end_trouble(troubles[i].stats, job);
+	}
+}
 
 /*
  * Shows that a statement on a job of the server raised an error.
@@ -28,6 +74,7 @@ stats_note_trouble(ServerStats *stats, int64 job, const char *words, TimestampTz
 	shown_keep_local(stats->trouble, words, sizeof(stats->trouble));
 	stats->trouble_job = job;
 	stats->trouble_until = now + TROUBLE_SHOWN_S * USECS_PER_SEC;
+	remember_trouble(stats, job);
 }
 
 /*

@@ -63,6 +63,7 @@ typedef struct ServerStats
 
 extern void stats_note_trouble(ServerStats *stats, int64 job, const char *words, TimestampTz now);
 extern void stats_end_trouble(ServerStats *stats, int64 job);
+extern void stats_end_troubles(int64 job);
 extern void stats_count_end(ServerStats *stats, double seconds, TimestampTz now);
 extern double stats_percentile(const ServerStats *stats, double fraction);
 extern double stats_tokens(const ServerStats *stats, TimestampTz now);

@@ -6,6 +6,7 @@
  * To be preloaded (LD_PRELOAD) into a server under test.
  *
  *		SHIM_CLOCK	a file with a number: seconds by which the calendar's clock is wrong.  Read again each time.
+ *			A timer that is cancelled when the clock is set (timerfd) is, when another file takes that name.
  *		SHIM_HOST	a file with an IPv4 address: that of the name "moving.test".  Likewise.
  *		SHIM_WIRE	a file with three numbers, of connections over IPv4.  Likewise; missing ones are 0.
  *			us that each recv() takes;
@@ -16,6 +17,7 @@
  */
 #include <arpa/inet.h>
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -24,16 +26,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
 #define MAX_FDS 65536
 
 static unsigned char is_far[MAX_FDS];
+static int timer_fd = -1; /* watches the folder of SHIM_CLOCK */
 
 static void
 read_text(const char *variable, char *text, size_t size)
@@ -92,6 +97,52 @@ time(time_t *now)
 	if (now != NULL)
 		*now = precise.tv_sec;
 	return precise.tv_sec;
+}
+
+int
+timerfd_create(int clock, int flags)
+{
+	const char *path = getenv("SHIM_CLOCK");
+	char folder[4096];
+	char *end;
+
+	(void) clock;
+	(void) flags;
+	if (path == NULL || getenv("SHIM_NO_TIMER") != NULL)
+	{
+		errno = ENOSYS;
+		return -1;
+	}
+	snprintf(folder, sizeof(folder), "%s", path);
+	if ((end = strrchr(folder, '/')) != NULL)
+		*end = '\0';
+	timer_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	if (timer_fd >= 0)
+		inotify_add_watch(timer_fd, folder, IN_MOVED_TO);
+	return timer_fd;
+}
+
+int
+timerfd_settime(int fd, int flags, const struct itimerspec *new, struct itimerspec *old)
+{
+	(void) flags;
+	(void) new;
+	(void) old;
+	return fd == timer_fd ? 0 : -1;
+}
+
+ssize_t
+read(int fd, void *buffer, size_t size)
+{
+	char events[4096];
+	ssize_t n;
+
+	if (fd < 0 || fd != timer_fd)
+		return syscall(SYS_read, fd, buffer, size);
+	n = syscall(SYS_read, fd, events, sizeof(events));
+	if (n > 0)
+		errno = ECANCELED;
+	return -1;
 }
 
 int

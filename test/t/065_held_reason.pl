@@ -213,6 +213,22 @@ subtest 'a result that cannot be written keeps no other from being, and the log 
 	worker_has("state = 'idle'", 'genjob.workers is idle');
 };
 
+foreach my $state (qw(running succeeded))
+{
+	subtest "a job that a trigger keeps from $state is named no longer when it is cancelled, or deleted" => sub {
+		refuse($state);
+		foreach my $end ("UPDATE gen_jobs SET state = 'cancelled'", 'DELETE FROM gen_jobs')
+		{
+			my $refused = enqueue($node, 'painter', { prompt => 'refused' });
+			eventually(qq{SELECT held_reason ~ 'job $refused:' FROM genjob.servers WHERE server = 'painter'}, 'it is named');
+			query("$end WHERE id = $refused");
+			ok(wait_state($node, enqueue($node, 'painter', { prompt => 'good' }), 'succeeded'), 'the next job runs');
+			not_held('painter', '... and nothing holds that server');
+		}
+		allow();
+	};
+}
+
 subtest 'a trigger that has another error code for each job fills no log' => sub {
 	query(q{
 		CREATE FUNCTION refuse_variously() RETURNS trigger LANGUAGE plpgsql AS $$

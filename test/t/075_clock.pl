@@ -155,6 +155,39 @@ subtest 'a clock that is set back while no dispatcher runs keeps more than a tho
 	query('DELETE FROM gen_jobs');
 };
 
+# No commit tells the dispatcher of it, and the next rescan is ten minutes away.
+subtest 'wires 88: a clock that is set forward makes jobs due, and an idle dispatcher does not learn of it' => sub {
+	query('DELETE FROM gen_jobs');
+	$standin->reset;
+	write_file('clock', 0);
+	query(q{CREATE FUNCTION public.fails_once(job gen_jobs) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+		IF clock_timestamp() < (SELECT created_at + interval '20 min' FROM gen_jobs WHERE id = job.id) THEN RAISE 'not yet'; END IF; END $$;
+		ALTER FUNCTION public.fails_once(gen_jobs) OWNER TO CURRENT_USER});
+	my $called = enqueue($node, 'slow', { prompt => 'calls' }, on_done => 'public.fails_once');
+	ok($node->poll_query_until('postgres', "SELECT attempts > 0 FROM genjob.callbacks WHERE job_id = $called"),
+		'a call has failed');
+	query("UPDATE genjob.callbacks SET run_at = clock_timestamp() + interval '30 min' WHERE job_id = $called");
+	my $due = enqueue($node, 'slow', { prompt => 'due' }, run_at => query("SELECT clock_timestamp() + interval '30 min'"));
+	my $back = enqueue($node, 'slow', { prompt => 'not due' }, run_at => query("SELECT clock_timestamp() + interval '3 h'"));
+	my $late = enqueue($node, 'slow', { prompt => 'late' }, run_at => query("SELECT clock_timestamp() + interval '50 min'"),
+		expires_at => query("SELECT clock_timestamp() + interval '40 min'"));
+	ok(wait_state($node, enqueue($node, 'slow', { prompt => 'now' }), 'succeeded'), 'all are known');
+	ok($node->poll_query_until('postgres', q{SELECT bool_and(state = 'idle') FROM genjob.workers}), 'it is idle');
+	write_file('clock', 3600);
+	ok($node->poll_query_until('postgres', "SELECT state = 'succeeded' FROM gen_jobs WHERE id = $due"), 'a job is due');
+	ok($node->poll_query_until('postgres', "SELECT state = 'failed' FROM gen_jobs WHERE id = $late"),
+		'one has expired');
+	ok($node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM genjob.callbacks WHERE job_id = $called)"),
+		'a call is repeated');
+	is(query("SELECT state FROM gen_jobs WHERE id = $back"), 'queued', 'a later one waits');
+	write_file('clock', 0);
+	write_file('clock', 4 * 3600);
+	ok($node->poll_query_until('postgres', "SELECT state = 'succeeded' FROM gen_jobs WHERE id = $back"),
+		'... until the clock is set again');
+	write_file('clock', 0);
+	query('DELETE FROM gen_jobs');
+};
+
 subtest 'wires 66: a clock that goes to and fro loses no job' => sub {
 	query('DELETE FROM gen_jobs');
 	$standin->reset;
