@@ -394,7 +394,9 @@ awsjson_known_id(const ServerOptions *options, const HttpReply *reply)
 	words = string_at(reply, names, lengthof(names));
 	arn = words ? strstr(words, "arn:") : NULL;
 	len = arn ? strcspn(arn, "'\" ") : 0;
-	return len > 0 && len <= MAX_ARN ? pnstrdup(arn, len) : NULL;
+	arn = len > 0 && len <= MAX_ARN ? pnstrdup(arn, len) : NULL;
+	/* of a standard or an express workflow; what we cannot ask about is none */
+	return arn && (strstr(arn, ":execution:") || strstr(arn, ":express:")) ? arn : NULL;
 }
 
 /*
