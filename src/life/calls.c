@@ -304,8 +304,8 @@ calls_read_status(Call *call, HttpReply *reply)
 	Settling settling = {call->job->options, reply};
 	ErrorData *error;
 
-	if (settling.options == NULL || settling.options->preset->target == NULL ||
-		call->http == NULL || call->http->is_download)
+	if (settling.options == NULL || !awsjson_types_count(settling.options) || call->http == NULL ||
+		call->http->is_download)
 		return;
 	(void) calls_run(call, settle_status, &settling, &error);
 }

@@ -2,12 +2,13 @@
  * awsjson.c
  *		AWS's JSON protocol: SQS, Step Functions.  A header names the action.
  *		The job's request is JSON inside a string.  A refusal says by its type
- *		what its status, nearly always 400, does not.
+ *		what its status, nearly always 400, does not.  Nor does the status of
+ *		Lambda, for some of its types.
  *
  * Pure.  Sources:
  * https://smithy.io/2.0/aws/protocols/aws-json-1_0-protocol.html; for error
- * types the API references of Step Functions and SQS, and AWS's "Common
- * errors".
+ * types the API references of Step Functions, SQS and Lambda's Invoke, and
+ * AWS's "Common errors".
  */
 #include "postgres.h"
 
@@ -130,11 +131,13 @@ awsjson_fill(const RequestSource *source, cJSON *params)
 /* ---------- refusals ---------- */
 
 /* The status that says best what an error type means. */
-static const struct
+typedef struct TypeStatus
 {
 	const char *type;
 	int status;
-} types[] = {
+} TypeStatus;
+
+static const TypeStatus types[] = {
 	{"ThrottlingException", 429},
 	{"Throttling", 429},
 	{"ThrottledException", 429},
@@ -176,6 +179,45 @@ static const struct
 };
 
 /*
+ * The types of Lambda whose own status misleads: 502 would mean that the
+ * function may have run, and 410 that it is gone.  With none of them it has
+ * run.
+ */
+static const TypeStatus function_types[] = {
+	{"EC2ThrottledException", 429},
+	{"EC2UnexpectedException", 500},
+	{"EFSIOException", 500},
+	{"ENILimitReachedException", 500},
+	{"ResourceNotReadyException", 500},
+	{"SubnetIPAddressLimitReachedException", 500},
+	{"EC2AccessDeniedException", 400},
+	{"InvalidRuntimeException", 400},
+	{"InvalidSecurityGroupIDException", 400},
+	{"InvalidSubnetIDException", 400},
+	{"InvalidZipFileException", 400},
+	{"KMSAccessDeniedException", 400},
+	{"KMSDisabledException", 400},
+	{"KMSInvalidStateException", 400},
+	{"KMSNotFoundException", 400},
+};
+
+/*
+ * Returns the status for a type, or 0.
+ */
+static int
+status_of_type(const TypeStatus *table, int n, const char *type)
+{
+	int i;
+
+	for (i = 0; type != NULL && i < n; i++)
+	{
+		if (strcmp(table[i].type, type) == 0)
+			return table[i].status;
+	}
+	return 0;
+}
+
+/*
  * Returns the first of these members of a refusal's body that is a string and
  * not empty, palloc'd; NULL if there is none.  Parses a copy, because parsing
  * overwrites its input.
@@ -208,45 +250,85 @@ string_at(const HttpReply *reply, const char *const *names, int n)
 }
 
 /*
- * Returns the type of an error, of TYPE_LETTERS; NULL if reply is not a
- * refusal, gives no type, or comes from a server of another protocol.  Do not
- * pfree it: it may point into a longer text.
+ * Cuts the name of an error type, of TYPE_LETTERS, out of what the server
+ * gives: "namespace#Name:URI".  Returns NULL if nothing is left.
+ */
+static char *
+cut_type(char *text)
+{
+	char *hash;
+
+	text[strcspn(text, ":")] = '\0';
+	hash = strrchr(text, '#');
+	text = hash ? hash + 1 : text;
+	text[Min(strspn(text, TYPE_LETTERS), MAX_TYPE)] = '\0';
+	return *text != '\0' ? text : NULL;
+}
+
+/*
+ * Returns the name of an error type that the preset's header error_type gives;
+ * NULL if there is none.  Do not pfree it: it may point into a longer text.
+ */
+char *
+awsjson_header_type(const ServerOptions *options, const HttpReply *reply)
+{
+	const char *header = options->preset->error_type;
+	char *text = header ? header_find(reply, header) : NULL;
+
+	return text ? cut_type(text) : NULL;
+}
+
+/*
+ * Returns the type of an error if it says more than the status; else NULL.  Do
+ * not pfree it: it may point into a longer text.
  */
 char *
 awsjson_error_type(const ServerOptions *options, const HttpReply *reply)
 {
 	static const char *const names[] = {"__type", "code"};
 	char *type;
-	char *hash;
 
-	if (options->preset->target == NULL || reply->status < 400)
+	if (reply->status < 400)
 		return NULL;
+	if (options->preset->target == NULL)
+	{
+		type = awsjson_header_type(options, reply);
+		return status_of_type(function_types, lengthof(function_types), type) != 0 ? type : NULL;
+	}
 	type = header_find(reply, "x-amzn-ErrorType");
 	if (type == NULL)
 		type = string_at(reply, names, lengthof(names));
-	if (type == NULL)
-		return NULL;
-	hash = strrchr(type, '#');
-	type = hash ? hash + 1 : type;
-	type[Min(strspn(type, TYPE_LETTERS), MAX_TYPE)] = '\0';
-	return *type != '\0' ? type : NULL;
+	return type ? cut_type(type) : NULL;
 }
 
 /*
- * Replaces a status 400 by the status that says what the error's type means.
+ * True if the status of a server's refusals may have to be read from their
+ * type.
+ */
+bool
+awsjson_types_count(const ServerOptions *options)
+{
+	return options->preset->target != NULL || options->preset->error_type != NULL;
+}
+
+/*
+ * Replaces the status of a refusal by the one that says what the error's type
+ * means.  The user's option retry_status is about Lambda's own statuses.
  */
 void
 awsjson_read_status(const ServerOptions *options, HttpReply *reply)
 {
-	char *type =
-		reply->error == HTTP_OK && reply->status == 400 ? awsjson_error_type(options, reply) : NULL;
-	int i;
+	bool is_json = options->preset->target != NULL;
+	char *type;
+	int status;
 
-	for (i = 0; type != NULL && i < lengthof(types); i++)
-	{
-		if (strcmp(types[i].type, type) == 0)
-			reply->status = types[i].status;
-	}
+	if (reply->error != HTTP_OK || (is_json ? reply->status != 400 : options->retry_status != NULL))
+		return;
+	type = awsjson_error_type(options, reply);
+	status = is_json ? status_of_type(types, lengthof(types), type)
+					 : status_of_type(function_types, lengthof(function_types), type);
+	if (status != 0)
+		reply->status = status;
 }
 
 static bool
@@ -312,7 +394,9 @@ awsjson_known_id(const ServerOptions *options, const HttpReply *reply)
 	words = string_at(reply, names, lengthof(names));
 	arn = words ? strstr(words, "arn:") : NULL;
 	len = arn ? strcspn(arn, "'\" ") : 0;
-	return len > 0 && len <= MAX_ARN ? pnstrdup(arn, len) : NULL;
+	arn = len > 0 && len <= MAX_ARN ? pnstrdup(arn, len) : NULL;
+	/* of a standard or an express workflow; what we cannot ask about is none */
+	return arn && (strstr(arn, ":execution:") || strstr(arn, ":express:")) ? arn : NULL;
 }
 
 /*

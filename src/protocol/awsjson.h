@@ -14,7 +14,9 @@ extern char *awsjson_take_action(const char **body);
 extern void awsjson_fill(const RequestSource *source, cJSON *params);
 
 /* Answers */
+extern char *awsjson_header_type(const ServerOptions *options, const HttpReply *reply);
 extern char *awsjson_error_type(const ServerOptions *options, const HttpReply *reply);
+extern bool awsjson_types_count(const ServerOptions *options);
 extern void awsjson_read_status(const ServerOptions *options, HttpReply *reply);
 extern const char *awsjson_advice(const char *type, const char *words);
 extern char *awsjson_known_id(const ServerOptions *options, const HttpReply *reply);

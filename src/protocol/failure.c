@@ -186,12 +186,11 @@ static const char *
 advice_of(const Judge *judge, const char *words)
 {
 	const ReplySource *source = judge->source;
-	const char *header = source->options->preset->error_type;
-	char *type = header ? header_find(judge->reply, header) : NULL;
+	char *type = awsjson_header_type(source->options, judge->reply);
 	const char *advice = "";
 
 	if (type != NULL)
-		advice = advice_by_type(source, pnstrdup(type, strcspn(type, ":")), words);
+		advice = advice_by_type(source, type, words);
 	return *advice != '\0' ? advice : advice_for(source, judge->reply->status);
 }
 
@@ -243,13 +242,9 @@ failure_is_of_prediction(const Judge *judge)
 static const char *
 describe_error_type(const Judge *judge)
 {
-	const char *header = judge->source->options->preset->error_type;
-	char *type = header ? header_find(judge->reply, header) : NULL;
+	char *type = awsjson_header_type(judge->source->options, judge->reply);
 
-	if (type == NULL)
-		return "";
-	type[strspn(type, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")] = '\0';
-	return *type != '\0' ? psprintf(" (%s)", pnstrdup(type, 100)) : "";
+	return type ? psprintf(" (%s)", type) : "";
 }
 
 /*

@@ -113,14 +113,15 @@ drop_segment(StringInfo path)
 }
 
 /*
- * Appends a path without empty segments, "." and "..".
+ * Appends a path without empty segments, "." and "..".  It ends with a slash
+ * only if the path does, as AWS's own clients have it: "/a/b/.." is "/a", while
+ * RFC 3986 has "/a/".
  */
 static void
 append_normalized(StringInfo to, const char *path, size_t len)
 {
 	const char *end = path + len;
 	StringInfoData plain;
-	bool ends_open = false;
 
 	initStringInfo(&plain);
 	while (path < end)
@@ -128,19 +129,18 @@ append_normalized(StringInfo to, const char *path, size_t len)
 		const char *segment = path + (*path == '/');
 		const char *slash = memchr(segment, '/', end - segment);
 		size_t segment_len = (slash ? slash : end) - segment;
+		bool is_dots = segment_len <= 2 && memcmp(segment, "..", segment_len) == 0;
 
 		path = segment + segment_len;
-		ends_open =
-			segment_len == 0 || (segment_len <= 2 && memcmp(segment, "..", segment_len) == 0);
-		if (segment_len == 2 && ends_open)
+		if (segment_len == 2 && is_dots)
 			drop_segment(&plain);
-		else if (!ends_open)
+		else if (!is_dots)
 		{
 			appendStringInfoChar(&plain, '/');
 			append_encoded(&plain, segment, segment_len, false, false);
 		}
 	}
-	if (ends_open || plain.len == 0)
+	if (plain.len == 0 || end[-1] == '/')
 		appendStringInfoChar(&plain, '/');
 	appendBinaryStringInfo(to, plain.data, plain.len);
 }

@@ -5,8 +5,11 @@ Every call must be signed (Signature Version 4) with the keys AKIDEXAMPLE / wJal
 five minutes of now. The port stands in FOLDER/port.
 
   POST /_faults    {"faults": [{"status": 400, "type": "ThrottlingException", "message": "..."}]}: the next calls meet these;
-                   null: none; {"cut": true}: what was asked for is done, and the connection ends without an answer
+                   null: none; {"cut": true}: what was asked for is done, and the connection ends without an answer;
+                   {"reply": {"status": 200, "headers": {...}, "body": "...", "times": n}}: nothing is done, and this is the
+                   answer, with the body n times
   GET  /_calls     what has arrived and was taken, oldest first: {"service", "action", "body", "headers", "path"}
+  GET  /_refusals  the types of the errors that were answered
   POST /_finish    {"name": "...", "status": "SUCCEEDED", "output": ..., "error": "...", "cause": "..."}: an execution ends
   GET  /_executions  those that there are
 """
@@ -23,9 +26,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 KEY, SECRET, REGION = "AKIDEXAMPLE", "wJalrXUtnFEMI", "eu-central-1"
 ACCOUNT = "123456789012"
+LARGE = 1000000  # bytes; a larger body is not among what has arrived
 
 lock = threading.Lock()
-faults, calls, executions, messages = [], [], {}, {}
+faults, calls, refusals, executions, messages = [], [], [], {}, {}
 
 
 class Refused(Exception):
@@ -168,6 +172,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def refuse(self, refused, service):
+        refusals.append(refused.kind)
         if service == "lambda":
             self.answer(refused.status, json.dumps({"Message": refused.message, "Type": "User"}).encode(), {"x-amzn-ErrorType": refused.kind})
         else:
@@ -181,7 +186,7 @@ class Handler(BaseHTTPRequestHandler):
             faults[:] = given["faults"]
         elif self.path == "/_finish":
             executions[given.pop("name")].update(given)
-        found = {"/_calls": calls, "/_executions": list(executions.values()), "/_messages": messages}.get(self.path, {})
+        found = {"/_calls": calls, "/_refusals": refusals, "/_executions": list(executions.values()), "/_messages": messages}.get(self.path, {})
         self.answer(200, json.dumps(found).encode())
 
     def do_POST(self):
@@ -195,10 +200,14 @@ class Handler(BaseHTTPRequestHandler):
             check_signature(self, body, service)
             with lock:
                 fault = faults.pop(0) if faults else None
+            if fault is not None and "reply" in fault:
+                reply = fault["reply"]
+                return self.answer(reply["status"], reply.get("body", "").encode() * reply.get("times", 1), reply.get("headers"))
             if fault is not None and "status" in fault:
                 raise Refused(fault["status"], fault["type"], fault.get("message", ""))
             with lock:
-                calls.append({"service": service, "action": target, "body": json.loads(body), "path": self.path,
+                calls.append({"service": service, "action": target, "path": self.path,
+                              "body": json.loads(body) if len(body) <= LARGE else None,
                               "headers": {name.lower(): value for name, value in self.headers.items()}})
                 if action is None:
                     name = urllib.parse.unquote(self.path.split("/")[3])

@@ -31,7 +31,7 @@ FIELDS = re.compile(r'AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/([^/]+
 def sign(method, url, headers, body, match, token):
     key, _, region, service, names, _ = match.groups()
     credentials = botocore.credentials.Credentials(key, 'secret+key/=', token)
-    s3 = service == 's3'
+    s3 = service.startswith('s3')
     auth = (botocore.auth.S3SigV4Auth if s3 else botocore.auth.SigV4Auth)(credentials, service, region)
     request = botocore.awsrequest.AWSRequest(method=method, url=url, data=body)
     for name in names.split(';'):
@@ -59,7 +59,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         claimed = self.headers.get('X-Amz-Content-SHA256')
         if claimed is not None and claimed != hashlib.sha256(body).hexdigest():
             return 'the body is another one'
-        url = 'http://' + self.headers['Host'] + self.path
+        # not self.path, of which Python takes slashes
+        url = 'http://' + self.headers['Host'] + self.requestline.split(' ')[1]
         token = self.headers.get('X-Amz-Security-Token')
         canonical, signature = sign(self.command, url, self.headers, body, match, token)
         return None if signature == match.group(6) else canonical

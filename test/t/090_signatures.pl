@@ -121,5 +121,65 @@ subtest 'queries that are not encoded as they are signed are signed as they are 
 		'a preview shows what is sent');
 };
 
+# what a server's options may say of a path, a query and headers, put together at random
+sub any_of { return $_[ rand @_ ] }
+
+sub odd_path
+{
+	my @segments = ('', '.', '..', '...', '.a', 'a', 'a+b', '%41', '%2F', '%2f', '%2e%2e', '~x', '%7e', '%C3%BC',
+		'%fc', 'x;y=z',
+		"it's", '(1)', '*', '@:$', ',!', '%25', '%', '%zz', '%%41', 'a%20b', '{name}', '%f0%9f%98%80', '&', '=', '|',
+			'^`', '"');
+	return join('/', '', map { any_of(@segments) } 1 .. 1 + int(rand 5)) . any_of('', '/');
+}
+
+sub odd_query
+{
+	my @names = ('a', 'A', 'a-', 'a.', 'ab', 'a%20', '%61', 'a[]', '%C3', '%FF', 'z', '', 'X-Amz-Date', 'x-id', '+',
+		'~', '%');
+	my @values = ('', '=', '=0', '=1', '=a=b', '=%2B', '=+', '=a/b?c', '=%', '=%e2%82%ac', "='", '=%7E~', '=%00',
+		'=:,;@$!*()');
+	my $n = int(rand 7);
+	return $n == 0 ? '' : '?' . join('&', map { any_of(@names) . any_of(@values) } 1 .. $n);
+}
+
+sub odd_headers
+{
+	my @values = ('', ' ', 'x', '  x   y  ', "a\tb", 'a, b,c', '"q  r"', ':', '%41', 'A=' x 50);
+	my @names = qw(X-Amz-Meta-A x-amz-meta-a X-AMZ-META-B X-Amz X-Custom x-custom-1 Cache-Control
+		If-None-Match Range From);
+	return $json->encode({ map { any_of(@names) => any_of(@values) } 1 .. int(rand 6) });
+}
+
+subtest 'AWS takes 500 requests whose servers say odd things' => sub {
+	my $made = 0;
+	while ($made < 100)
+	{
+		my $service = any_of(qw(s3 s3 lambda execute-api states s3-outposts));
+		my $options = GenJobTest::options_of(api => 'http', auth => 'sigv4', region => any_of('a', 'us-east-1'),
+			service => $service,
+			url => $url, path => odd_path() . odd_query(), method => any_of(qw(GET PUT POST DELETE HEAD PATCH)),
+			headers => odd_headers(), max_attempts => 5, max_in_flight => 1);
+		my $is_made = eval { query("CREATE SERVER strange_$made FOREIGN DATA WRAPPER genjob OPTIONS ($options)"); 1 };
+		note($@) if !$is_made;
+		next if !$is_made;
+		my $token = rand() < 0.5 ? ", session_token 'FwoG//token+=='" : '';
+		query("CREATE USER MAPPING FOR PUBLIC SERVER strange_$made
+			OPTIONS (access_key_id 'AKIDEXAMPLE', secret_access_key 'secret+key/='$token)");
+		$made++;
+	}
+	query(q{INSERT INTO gen_jobs (server, request)
+		SELECT srvname, jsonb_build_object('name', word, 'n', n) FROM pg_foreign_server,
+			unnest(ARRAY['a', 'b c', 'a..b', 'ü/%', '+&=?#']) WITH ORDINALITY AS words (word,
+				n) WHERE srvname ~ '^strange_'});
+	ok(wait_all_ended($node), 'all 500 have ended');
+	is(query(q{SELECT count(*) FROM gen_jobs WHERE server ~ '^strange_' AND state = 'succeeded'}), 500,
+		'... with success')
+	  or diag(query(q{SELECT string_agg(format('%s %s: %s', srvoptions, request, error),
+		E'\n') FROM (SELECT * FROM gen_jobs AS j
+		JOIN pg_foreign_server ON srvname = server WHERE server ~ '^strange_' AND state <> 'succeeded'
+		LIMIT 10) AS j}));
+};
+
 $node->stop;
 done_testing();

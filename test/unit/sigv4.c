@@ -190,6 +190,12 @@ test_canonical(void)
 				 "PUT\n/b/a/c%252Bd%252fe%2Bf%3Ag\na=&b=1&b=2&c=~%20%20\nhost:h\n\nhost\n"
 				 "UNSIGNED-PAYLOAD",
 				 "other services: the path normalized, and encoded once more");
+	call.url = "http://h/a/b/..";
+	unit_ok(strncmp(sigv4_canonical_request(&lambda, &call), "PUT\n/a\n\n", 8) == 0,
+			"dots at the end leave no slash, as botocore has it");
+	call.url = "http://h/a/b/../";
+	unit_ok(strncmp(sigv4_canonical_request(&lambda, &call), "PUT\n/a/\n\n", 9) == 0,
+			"... but a slash behind them does");
 	call.url = "http://h";
 	unit_ok(strncmp(sigv4_canonical_request(&s3, &call), "PUT\n/\n\n", 7) == 0,
 			"no path is a slash");
