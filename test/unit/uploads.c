@@ -77,7 +77,7 @@ static void
 test_open(void)
 {
 	List *uploads = s3upload_read_open(answer(
-		"<R><Prefix>p</Prefix>"
+		"<R><Prefix>p</Prefix><EncodingType>url</EncodingType>"
 		"<Upload><Key>a%2Fb+c%C3%BC</Key><UploadId>i</UploadId><Initiated>2026-11-26T10:20:30.000Z</Initiated></Upload>"
 		"<Upload><Key>d</Key><UploadId>j</UploadId><Initiated>yesterday</Initiated></Upload>"
 		"<Upload><Key></Key><UploadId>k</UploadId></Upload><Upload><Key>e</Key></Upload></R>"));
