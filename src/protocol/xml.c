@@ -292,6 +292,7 @@ bool
 xml_is_whole(const char *text, size_t len, const char *root)
 {
 	bool is_whole = false;
+	bool has_begun = false;
 	XmlPiece piece;
 	Xml xml;
 
@@ -301,7 +302,8 @@ xml_is_whole(const char *text, size_t len, const char *root)
 		if (xml.depth == (piece == XML_OPEN ? 1 : 0) && piece != XML_TEXT &&
 			strcmp(xml.name, root) != 0)
 			return false;
-		is_whole = piece == XML_CLOSE && xml.depth == 0;
+		has_begun |= piece == XML_OPEN;
+		is_whole = has_begun && piece == XML_CLOSE && xml.depth == 0;
 	}
 	return is_whole;
 }

@@ -219,7 +219,7 @@ type_argument(FunctionCallInfo fcinfo, int n)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid content type: \"%s\"",
 						shown_from_utf8(clip_line(type, strlen(type), MAX_SHOWN))),
-				 errhint("One such as 'image/png' is expected, of at most %d bytes.", MAX_TYPE)));
+				 errhint("One such as 'image/png' is expected.")));
 	return type;
 }
 
