@@ -491,7 +491,7 @@ is_deleted_before(const HttpRequest *request, const HttpReply *reply)
 {
 	char *code;
 
-	if (strcmp(request->method, "DELETE") != 0 || reply->error != HTTP_OK || reply->status != 404)
+	if (reply->error != HTTP_OK || reply->status != 404 || strcmp(request->method, "DELETE") != 0)
 		return false;
 	code = xml_find(reply->body->data, reply->body->len, "Code");
 	return code != NULL && (strcmp(code, "NoSuchKey") == 0 || strcmp(code, "NoSuchVersion") == 0);
