@@ -509,14 +509,14 @@ s3_judge(Judge *judge)
 
 	if (is_told_by_status(judge->source->request, reply))
 		reply->error = HTTP_OK;
-	if (is_deleted_before(judge->source->request, reply))
-		reply->status = 204;
 
 	if (reply_is_success(reply) && strcmp(judge->source->request->method, "GET") != 0 &&
 		reply->body->len > 0)
 		root = xml_find(reply->body->data, reply->body->len, "Error");
 	if (root != NULL)
 		reply->status = 500;
+	if (is_deleted_before(judge->source->request, reply))
+		reply->status = 204;
 	if (reply_is_success(reply))
 		judge_success(judge);
 	else

@@ -67,7 +67,7 @@ foreach my $kind (sort keys %bodies)
 		is(calls("^PUT /pictures/painter/$parts-.*partNumber=1&"), 1, '... a part, too');
 		is(query("SELECT etag ~ '^[0-9a-f]{32}\$' FROM gen_outputs WHERE job_id = $small"), 't', '... and has its ETag');
 		is(job($node, $put)->{attempt} . job($node, $delete)->{attempt}, '11', '... and so were jobs of the store');
-		is(query(q{SELECT failures FROM genjob.servers WHERE server = 'pictures'}), 0, 'nothing of that is a failure');
+		is(query(q{SELECT failed FROM genjob.servers WHERE server = 'pictures'}), 0, 'nothing of that is a failure');
 	};
 }
 
