@@ -215,11 +215,10 @@ type_argument(FunctionCallInfo fcinfo, int n)
 
 	if (type != NULL && (*type == '\0' || strlen(type) > MAX_TYPE || strchr(type, '/') == NULL ||
 						 !header_is_value(type)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid content type: \"%s\"",
-						shown_from_utf8(clip_line(type, strlen(type), MAX_SHOWN))),
-				 errhint("One such as 'image/png' is expected.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("invalid content type: \"%s\"",
+							   shown_from_utf8(clip_line(type, strlen(type), MAX_SHOWN))),
+						errhint("One such as 'image/png' is expected.")));
 	return type;
 }
 

@@ -139,7 +139,7 @@ subtest 'links to upload, with types that have parameters' => sub {
 };
 
 subtest 'links of several roles' => sub {
-	query(q{CREATE ROLE anna; CREATE ROLE berta; CREATE ROLE chef; GRANT anna, berta TO chef;
+	query(q{CREATE ROLE anna LOGIN; CREATE ROLE berta LOGIN; CREATE ROLE chef LOGIN; GRANT anna, berta TO chef;
 		GRANT INSERT, SELECT ON gen_jobs TO anna, berta; GRANT SELECT ON gen_outputs TO anna, berta;
 		GRANT USAGE ON FOREIGN SERVER painter, pictures TO anna, berta});
 	my $id = query(q{INSERT INTO gen_jobs (server, request) VALUES ('painter', '{"prompt": "hers"}') RETURNING id}, undef, 'anna');

@@ -61,8 +61,7 @@ static const Refusal refusals[] = {
 
 	{"InvalidObjectState", 403, NULL, NULL, VERDICT_FAIL,
 	 " Restore the object from its storage class first."},
-	{"QuotaExceeded", 403, NULL, NULL, VERDICT_FAIL,
-	 " Make room in the store, or raise its quota."},
+	{"QuotaExceeded", 403, NULL, NULL, VERDICT_FAIL, " Make room in the store, or raise its quota."},
 	{"PreconditionFailed", 412, NULL, NULL, VERDICT_FAIL,
 	 " The object that is there does not meet the condition that the server's option put_headers sets."},
 

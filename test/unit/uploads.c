@@ -47,8 +47,9 @@ test_completed(void)
 	unit_ok(!s3upload_read_completed(answer("<Error><Code>InternalError</Code></Error>"), &etag),
 			"an error is not");
 	unit_ok(!s3upload_read_completed(answer(""), &etag), "nor is silence");
-	unit_ok(!s3upload_read_completed(
-				answer("<CompleteMultipartUploadResult><ETag>&quot;x-2&quot;</ETag>"), &etag),
+	unit_ok(!s3upload_read_completed(answer(
+										 "<CompleteMultipartUploadResult><ETag>&quot;x-2&quot;</ETag>"),
+									 &etag),
 			"nor half an answer");
 }
 
