@@ -172,6 +172,7 @@ OBJS = \
 	src/protocol/saved.o \
 	src/protocol/link.o \
 	src/protocol/s3answer.o \
+	src/protocol/s3refusal.o \
 	src/protocol/s3upload.o \
 	src/protocol/openupload.o \
 	src/protocol/signing.o \

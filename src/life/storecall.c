@@ -12,6 +12,7 @@
 #include "life/store.h"
 #include "life/storeline.h"
 #include "protocol/s3answer.h"
+#include "protocol/s3refusal.h"
 #include "protocol/words.h"
 #include "schedule/schedule.h"
 

@@ -9,7 +9,7 @@
 #include "protocol/awsjson.h"
 #include "protocol/delay.h"
 #include "protocol/judge.h"
-#include "protocol/s3answer.h"
+#include "protocol/s3refusal.h"
 #include "protocol/words.h"
 #include "http/url.h"
 

@@ -14,7 +14,6 @@
 #include "base/base64.h"
 #include "base/bytes.h"
 #include "http/header.h"
-#include "protocol/duration.h"
 #include "protocol/judge.h"
 #include "protocol/s3answer.h"
 #include "protocol/words.h"
@@ -217,7 +216,18 @@ add_metadata(cJSON *result, const HttpReply *reply)
 /* ---------- lists ---------- */
 
 /*
- * Decodes a key of a list in place: we ask for lists with encoding-type=url.
+ * True if the keys of a list are percent-encoded.  We ask for that, but not every store does it.
+ */
+bool
+s3_keys_are_encoded(const HttpReply *reply)
+{
+	char *type = xml_find(reply->body->data, reply->body->len, "EncodingType");
+
+	return type != NULL && strcmp(type, "url") == 0;
+}
+
+/*
+ * Decodes an encoded key of a list in place.
  */
 char *
 s3_decode_key(char *key)
@@ -275,10 +285,11 @@ member_of(const char *tag, const cJSON *object)
  * Adds a member to an object; frees value.
  */
 static void
-take_member(cJSON *object, const char *member, char *value)
+take_member(cJSON *object, const char *member, char *value, bool is_encoded)
 {
 	if (strcmp(member, "key") == 0)
-		json_attach(object, member, json_create_string(pstrdup(s3_decode_key(value))));
+		json_attach(object, member,
+					json_create_string(pstrdup(is_encoded ? s3_decode_key(value) : value)));
 	else if (strcmp(member, "etag") == 0)
 		add_etag(object, value);
 	else if (strcmp(member, "bytes") == 0)
@@ -289,7 +300,7 @@ take_member(cJSON *object, const char *member, char *value)
 }
 
 static cJSON *
-read_object(Xml *xml)
+read_object(Xml *xml, bool is_encoded)
 {
 	int inside = xml->depth;
 	cJSON *object = json_create(cJSON_Object);
@@ -300,7 +311,7 @@ read_object(Xml *xml)
 		const char *member = piece == XML_OPEN ? member_of(xml->name, object) : NULL;
 
 		if (member != NULL)
-			take_member(object, member, xml_value(xml));
+			take_member(object, member, xml_value(xml), is_encoded);
 		else if (piece == XML_OPEN)
 			xml_skip(xml);
 	}
@@ -309,11 +320,14 @@ read_object(Xml *xml)
 
 /*
  * Returns the answer to a list: {"objects": [...], "prefixes": [...], "after":
- * "where the rest begins"}.
+ * "where the rest begins"}.  NULL if it is not whole, or does not say where the
+ * rest begins: nobody must take a part for all.
  */
 static cJSON *
-read_list(const char *text, size_t len)
+read_list(const HttpReply *reply)
 {
+	bool is_encoded = s3_keys_are_encoded(reply);
+	bool is_cut = false;
 	cJSON *objects = json_create(cJSON_Array);
 	cJSON *prefixes = json_create(cJSON_Array);
 	cJSON *list = json_create(cJSON_Object);
@@ -321,18 +335,27 @@ read_list(const char *text, size_t len)
 	int n = 0;
 	Xml xml;
 
-	xml_begin(&xml, text, len);
-	while ((piece = xml_next(&xml)) != XML_END && n < MAX_KEYS)
+	xml_begin(&xml, reply->body->data, reply->body->len);
+	while ((piece = xml_next(&xml)) != XML_END && n <= MAX_KEYS)
 	{
 		if (piece != XML_OPEN || xml.depth < 2)
 			continue;
 		if (strcmp(xml.name, "Contents") == 0 && ++n)
-			json_append(objects, read_object(&xml));
+			json_append(objects, read_object(&xml, is_encoded));
 		else if (strcmp(xml.name, "Prefix") == 0 && xml.depth == 3 && ++n)
-			json_append(prefixes, json_create_string(s3_decode_key(xml_value(&xml))));
+		{
+			char *prefix = xml_value(&xml);
+
+			json_append(prefixes, json_create_string(is_encoded ? s3_decode_key(prefix) : prefix));
+		}
 		else if (strcmp(xml.name, "NextContinuationToken") == 0 && list->child == NULL)
 			json_attach(list, "after", string_of(xml_value(&xml)));
+		else if (!is_cut && strcmp(xml.name, "IsTruncated") == 0)
+			is_cut = strcmp(xml_value(&xml), "true") == 0;
 	}
+	if (n > MAX_KEYS || (is_cut && list->child == NULL) ||
+		!xml_is_whole(reply->body->data, reply->body->len, "ListBucketResult"))
+		return NULL;
 	json_attach(list, "objects", objects);
 	if (prefixes->child != NULL)
 		json_attach(list, "prefixes", prefixes);
@@ -388,6 +411,28 @@ has_header(const HttpRequest *request, const char *name)
 }
 
 /*
+ * True if a call copies an object.
+ */
+static bool
+is_copy(const HttpRequest *request)
+{
+	return strcmp(request->method, "PUT") == 0 && has_header(request, "X-Amz-Copy-Source");
+}
+
+/*
+ * Judges an answer whose status says success, and whose body does not say what
+ * it must.  The next one may.
+ */
+static void
+judge_unsaid(Judge *judge, const char *what)
+{
+	judge->verdict->kind = VERDICT_RETRY;
+	judge->verdict->error =
+		psprintf("the answer of server \"%s\" does not have %s. Check that its option url is that of a store that speaks S3.",
+				 judge->source->server_name, what);
+}
+
+/*
  * Turns an answer with a success status into the verdict's result and outputs.
  */
 static void
@@ -402,15 +447,54 @@ judge_success(Judge *judge)
 	else if (strcmp(request->method, "GET") == 0 && request->object != NULL)
 		make_object_output(judge, result);
 	else if (strcmp(request->method, "GET") == 0)
-		result = read_list(reply->body->data, reply->body->len);
-	else if (strcmp(request->method, "PUT") == 0 && has_header(request, "X-Amz-Copy-Source"))
+		result = read_list(reply);
+	else if (is_copy(request))
 		add_etag(result, xml_find(reply->body->data, reply->body->len, "ETag"));
 	else if (strcmp(request->method, "PUT") == 0)
 		add_bytes(result, psprintf("%zu", request->body_len));
+	if (result == NULL)
+	{
+		judge_unsaid(judge, "a whole list of objects, or where the rest of it begins");
+		return;
+	}
+	if (is_copy(request) && !xml_is_whole(reply->body->data, reply->body->len, "CopyObjectResult"))
+	{
+		judge_unsaid(judge, "the result of the copy");
+		return;
+	}
 	judge->verdict->kind = VERDICT_DONE;
 	words_mask_json(request, result);
 	words_mask_rest(request, result);
 	answer_keep_json(judge, result);
+}
+
+/*
+ * Returns true if the status of an answer is all that matters: a body that we
+ * could not take changes nothing about an object that was put or deleted.
+ */
+static bool
+is_told_by_status(const HttpRequest *request, const HttpReply *reply)
+{
+	bool is_unread = reply->error == HTTP_TOO_LARGE || reply->error == HTTP_GARBLED ||
+					 reply->error == HTTP_MEMORY;
+
+	return is_unread && reply->status >= 200 && reply->status < 300 && !is_copy(request) &&
+		   (strcmp(request->method, "PUT") == 0 || strcmp(request->method, "DELETE") == 0);
+}
+
+/*
+ * True if an object that is to be deleted is not there.  Most stores take that
+ * for a success.
+ */
+static bool
+is_deleted_before(const HttpRequest *request, const HttpReply *reply)
+{
+	char *code;
+
+	if (reply->error != HTTP_OK || reply->status != 404 || strcmp(request->method, "DELETE") != 0)
+		return false;
+	code = xml_find(reply->body->data, reply->body->len, "Code");
+	return code != NULL && (strcmp(code, "NoSuchKey") == 0 || strcmp(code, "NoSuchVersion") == 0);
 }
 
 /*
@@ -423,122 +507,20 @@ s3_judge(Judge *judge)
 	HttpReply *reply = judge->reply;
 	char *root = NULL;
 
+	if (is_told_by_status(judge->source->request, reply))
+		reply->error = HTTP_OK;
+
 	if (reply_is_success(reply) && strcmp(judge->source->request->method, "GET") != 0 &&
 		reply->body->len > 0)
 		root = xml_find(reply->body->data, reply->body->len, "Error");
 	if (root != NULL)
 		reply->status = 500;
+	if (is_deleted_before(judge->source->request, reply))
+		reply->status = 204;
 	if (reply_is_success(reply))
 		judge_success(judge);
 	else
 		failure_judge(judge);
 	/* every call to a store may be repeated */
 	judge->verdict->unknown = false;
-}
-
-/* ---------- refusals ---------- */
-
-static bool
-is_code(const char *words, const char *code)
-{
-	size_t len = strlen(code);
-
-	return strncmp(words, code, len) == 0 && (words[len] == '\0' || words[len] == ':');
-}
-
-/*
- * True if a refusal will pass. words begin with the store's code for it.
- */
-bool
-s3_is_of_the_moment(const char *words)
-{
-	static const char *const codes[] = {"RequestTimeout",     "SlowDown",         "InternalError",
-										"ServiceUnavailable", "OperationAborted", "BadDigest"};
-	int i;
-
-	for (i = 0; i < lengthof(codes); i++)
-	{
-		if (is_code(words, codes[i]))
-			return true;
-	}
-	return false;
-}
-
-/*
- * True if an answer says that there is no such object, although the bucket
- * exists.
- */
-bool
-s3_is_missing(const HttpReply *reply)
-{
-	char *code;
-
-	if (reply->error != HTTP_OK || reply->status != 404)
-		return false;
-	code = xml_find(reply->body->data, reply->body->len, "Code");
-	return code == NULL || strcmp(code, "NoSuchBucket") != 0;
-}
-
-/*
- * Describes how far this machine's clock is from the store's, palloc'd; "" if
- * that is not known.
- */
-static char *
-describe_skew(const HttpReply *reply, int64 now_unix)
-{
-	char *date = header_find(reply, "Date");
-	int64 theirs;
-	int64 skew;
-
-	if (date == NULL || !duration_read_date(date, &theirs))
-		return pstrdup("");
-	skew = now_unix - theirs;
-	return psprintf(": it is " INT64_FORMAT " s %s that of the store", skew < 0 ? -skew : skew,
-					skew < 0 ? "behind" : "ahead of");
-}
-
-/*
- * Returns what to do about a refusal, as a sentence after a blank; "" if its
- * words say enough.
- */
-const char *
-s3_advice(const ReplySource *source, const HttpReply *reply, const char *words)
-{
-	static const struct
-	{
-		const char *code;
-		const char *advice;
-	} known[] = {
-		{"SignatureDoesNotMatch",
-		 " Check secret_access_key in the user mapping. Some stores say so of a wrong access_key_id, too."},
-		{"InvalidAccessKeyId", " Check access_key_id in the user mapping."},
-		{"AccessDenied", " Give the access key the permission, and check it in the user mapping."},
-		{"ExpiredToken", " Renew the keys in the user mapping."},
-		{"InvalidToken", " Check session_token in the user mapping."},
-		{"NoSuchBucket", " Create it, or check the server's option bucket."},
-		{"InvalidBucketName", " Check the server's option bucket."},
-		{"AuthorizationHeaderMalformed", " Set the server's option region."},
-		{"IllegalLocationConstraintException", " Set the server's option region."},
-		{"EntityTooLarge", " It is more than the store takes in one piece."},
-	};
-	char *region = header_find(reply, "x-amz-bucket-region");
-	int i;
-
-	if (is_code(words, "RequestTimeTooSkewed") || is_code(words, "RequestExpired"))
-		return psprintf(" Set this machine's clock%s.", describe_skew(reply, source->now_unix));
-	if (region != NULL && strcmp(region, source->options->protocol.region) != 0 &&
-		strspn(region, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(region))
-		return psprintf(" Set the server's option region to %s.", region);
-	for (i = 0; i < lengthof(known); i++)
-	{
-		if (is_code(words, known[i].code))
-			return known[i].advice;
-	}
-	if (*words == '\0' && reply->status == 404)
-		return " There is no such object.";
-	if (reply->status == 403)
-		return " Check the keys in the user mapping, and their permissions.";
-	return reply->status >= 300 && reply->status < 400
-			   ? " Set the server's options url and region to those of the bucket."
-			   : "";
 }

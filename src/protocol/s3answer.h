@@ -9,10 +9,8 @@
 
 extern void s3_judge(Judge *judge);
 extern char *s3_clean_etag(const char *etag);
-extern bool s3_is_missing(const HttpReply *reply);
 extern char *s3_read_etag(const HttpReply *reply);
+extern bool s3_keys_are_encoded(const HttpReply *reply);
 extern char *s3_decode_key(char *key);
-extern bool s3_is_of_the_moment(const char *words);
-extern const char *s3_advice(const ReplySource *source, const HttpReply *reply, const char *words);
 
 #endif /* GENJOB_S3ANSWER_H */

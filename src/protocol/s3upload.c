@@ -134,9 +134,11 @@ s3upload_complete(const RequestSource *source, const S3Upload *upload, const S3P
 						   "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
 	for (i = 0; i < n; i++)
 	{
-		appendStringInfo(&xml, "<Part><PartNumber>%d</PartNumber><ETag>&quot;", parts[i].number);
-		append_escaped(&xml, parts[i].etag);
-		appendStringInfoString(&xml, "&quot;</ETag></Part>");
+		bool is_bare = strchr(parts[i].etag, '"') == NULL;
+
+		appendStringInfo(&xml, "<Part><PartNumber>%d</PartNumber><ETag>", parts[i].number);
+		append_escaped(&xml, is_bare ? psprintf("\"%s\"", parts[i].etag) : parts[i].etag);
+		appendStringInfoString(&xml, "</ETag></Part>");
 	}
 	appendStringInfoString(&xml, "</CompleteMultipartUpload>");
 	http->body = xml.data;
@@ -274,8 +276,7 @@ s3upload_read_completed(const HttpReply *reply, char **etag)
 	char *text = xml_find(reply->body->data, reply->body->len, "ETag");
 
 	*etag = text ? etag_of(text) : NULL;
-	return xml_find(reply->body->data, reply->body->len, "CompleteMultipartUploadResult") != NULL &&
-		   xml_find(reply->body->data, reply->body->len, "Error") == NULL;
+	return xml_is_whole(reply->body->data, reply->body->len, "CompleteMultipartUploadResult");
 }
 
 static void
@@ -351,7 +352,7 @@ read_time(const char *text)
 }
 
 static void
-read_open(Xml *xml, List **uploads)
+read_open(Xml *xml, bool is_encoded, List **uploads)
 {
 	int inside = xml->depth;
 	S3Open *open = palloc0(sizeof(S3Open));
@@ -362,7 +363,11 @@ read_open(Xml *xml, List **uploads)
 		if (piece != XML_OPEN)
 			continue;
 		if (open->key == NULL && strcmp(xml->name, "Key") == 0)
-			open->key = s3_decode_key(xml_value(xml));
+		{
+			open->key = xml_value(xml);
+			if (is_encoded)
+				open->key = s3_decode_key(open->key);
+		}
 		else if (open->id == NULL && strcmp(xml->name, "UploadId") == 0)
 			open->id = sound_id(xml_value(xml));
 		else if (open->begun_unix == 0 && strcmp(xml->name, "Initiated") == 0)
@@ -380,6 +385,7 @@ read_open(Xml *xml, List **uploads)
 List *
 s3upload_read_open(const HttpReply *reply)
 {
+	bool is_encoded = s3_keys_are_encoded(reply);
 	List *uploads = NIL;
 	XmlPiece piece;
 	Xml xml;
@@ -388,7 +394,7 @@ s3upload_read_open(const HttpReply *reply)
 	while ((piece = xml_next(&xml)) != XML_END && list_length(uploads) < MAX_LISTED)
 	{
 		if (piece == XML_OPEN && xml.depth >= 2 && strcmp(xml.name, "Upload") == 0)
-			read_open(&xml, &uploads);
+			read_open(&xml, is_encoded, &uploads);
 	}
 	return uploads;
 }

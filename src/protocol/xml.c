@@ -284,3 +284,26 @@ xml_find(const char *text, size_t len, const char *name)
 	}
 	return NULL;
 }
+
+/*
+ * True if a document's root element has that name, and its end tag is there.
+ */
+bool
+xml_is_whole(const char *text, size_t len, const char *root)
+{
+	bool is_whole = false;
+	bool has_begun = false;
+	XmlPiece piece;
+	Xml xml;
+
+	xml_begin(&xml, text, len);
+	while (!is_whole && (piece = xml_next(&xml)) != XML_END)
+	{
+		if (xml.depth == (piece == XML_OPEN ? 1 : 0) && piece != XML_TEXT &&
+			strcmp(xml.name, root) != 0)
+			return false;
+		has_begun |= piece == XML_OPEN;
+		is_whole = has_begun && piece == XML_CLOSE && xml.depth == 0;
+	}
+	return is_whole;
+}

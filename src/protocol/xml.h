@@ -35,5 +35,6 @@ extern XmlPiece xml_next(Xml *xml);
 extern char *xml_value(Xml *xml);
 extern void xml_skip(Xml *xml);
 extern char *xml_find(const char *text, size_t len, const char *name);
+extern bool xml_is_whole(const char *text, size_t len, const char *root);
 
 #endif /* GENJOB_XML_H */

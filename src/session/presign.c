@@ -22,7 +22,8 @@
 #include "session/presign.h"
 #include "shared/shown.h"
 
-#define MAX_SHOWN 100 /* bytes of a key, in an error */
+#define MAX_SHOWN 100 /* bytes of an argument, in an error */
+#define MAX_TYPE 1024 /* bytes of a content type */
 #define UNIX_EPOCH ((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (int64) SECS_PER_DAY)
 
 static void
@@ -212,9 +213,11 @@ type_argument(FunctionCallInfo fcinfo, int n)
 {
 	char *type = PG_ARGISNULL(n) ? NULL : text_argument(fcinfo, n);
 
-	if (type != NULL && (*type == '\0' || strchr(type, '/') == NULL || !header_is_value(type)))
+	if (type != NULL && (*type == '\0' || strlen(type) > MAX_TYPE || strchr(type, '/') == NULL ||
+						 !header_is_value(type)))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("invalid content type: \"%s\"", type),
+						errmsg("invalid content type: \"%s\"",
+							   shown_from_utf8(clip_line(type, strlen(type), MAX_SHOWN))),
 						errhint("One such as 'image/png' is expected.")));
 	return type;
 }

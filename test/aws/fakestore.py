@@ -9,11 +9,19 @@ bucket is there. Objects stay in FOLDER for the next start; uploads do not.
                     its clock is ahead, and with it RequestTimeTooSkewed for calls that were signed 15 minutes away from it;
                     {"delay": SECONDS} before an object is read; {"part_delay": SECONDS} before a part is taken;
                     {"tag": TEXT} is the ETag of what is put from now on; {"values": N} answers what is put with a list of so many numbers;
-                    {"parts": N} has every open upload have so many parts of 8 MB, whatever was sent
+                    {"parts": N} has every open upload have so many parts of 8 MB, whatever was sent;
+                    {"part_tag": TEXT} is the ETag of parts from now on, with its quotation marks;
+                    {"rules": [RULE, ...]} answers calls, see below
     GET /_log       what has been asked, a line for each: METHOD, path with query, status
     GET /_headers   the headers of the last PUT of an object, as JSON; GET /_read those of the last GET or HEAD
+    GET /_complete  the body of the last call that made an object of parts
 
 An upload in parts keeps its parts; ListParts gives pages of 1,000.
+
+The first RULE whose "match", a pattern, is found in "METHOD PATH" changes the answer: "status", "headers", "body";
+"filler": N more bytes of body; "cut": the connection ends N bytes before the end that Content-Length gives. With
+"does" the store does what was asked, and answers what it would but for that; without it, it does nothing. "times": N
+calls, and then no more.
 """
 import ctypes
 import datetime
@@ -22,6 +30,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import signal
 import sys
 import threading
@@ -30,12 +39,13 @@ import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 lock = threading.Lock()
-knobs = {'refuse': None, 'skew': 0, 'delay': 0, 'part_delay': 0, 'tag': None, 'parts': 0, 'values': 0}
+knobs = {'refuse': None, 'skew': 0, 'delay': 0, 'part_delay': 0, 'tag': None, 'parts': 0, 'values': 0, 'rules': [], 'part_tag': None}
 objects = {}
 uploads = {}
 log = []
 last_put = {}
 last_read = {}
+last_complete = []
 
 
 def keep():
@@ -53,6 +63,10 @@ class Store(BaseHTTPRequestHandler):
         return email.utils.formatdate(time.time() + knobs['skew'], usegmt=True)
 
     def answer(self, status, body=b'', headers=()):
+        if self.rule is not None:
+            status = self.rule.get('status', status)
+            headers = [*headers, *self.rule.get('headers', {}).items()]
+            body = self.rule.get('body', body.decode()).encode() + b'x' * self.rule.get('filler', 0)
         if not self.path.startswith('/_'):
             with lock:
                 log.append('%s %s %d' % (self.command, self.path, status))
@@ -63,7 +77,19 @@ class Store(BaseHTTPRequestHandler):
             self.send_header('Content-Length', str(len(body)))
         self.end_headers()
         if self.command != 'HEAD':
-            self.wfile.write(body)
+            cut = self.rule.get('cut', 0) if self.rule is not None else 0
+            self.wfile.write(body[:len(body) - cut])
+            self.close_connection |= cut > 0
+
+    def find_rule(self):
+        """Returns the rule for this call, or None."""
+        with lock:
+            for rule in knobs['rules']:
+                if rule.get('times', 1) > 0 and re.search(rule['match'], '%s %s' % (self.command, self.path)):
+                    if 'times' in rule:
+                        rule['times'] -= 1
+                    return rule
+        return None
 
     def refuse(self, status, code):
         self.answer(status, ('<?xml version="1.0"?><Error><Code>%s</Code><Message>as ordered</Message></Error>' % code).encode(),
@@ -77,6 +103,7 @@ class Store(BaseHTTPRequestHandler):
         return abs(then - time.time() - knobs['skew']) > 900
 
     def handle_call(self):
+        self.rule = None
         body = self.rfile.read(int(self.headers.get('Content-Length') or 0))
         path, _, query = self.path.partition('?')
         arguments = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
@@ -87,10 +114,15 @@ class Store(BaseHTTPRequestHandler):
         if path == '/_log':
             with lock:
                 return self.answer(200, ''.join(line + '\n' for line in log).encode())
+        if path == '/_complete':
+            return self.answer(200, b''.join(last_complete))
         if path in ('/_headers', '/_read'):
             return self.answer(200, json.dumps(last_put if path == '/_headers' else last_read).encode())
         if knobs['refuse']:
             return self.refuse(*knobs['refuse'])
+        self.rule = self.find_rule()
+        if self.rule is not None and not self.rule.get('does'):
+            return self.answer(200)
         if self.is_skewed():
             return self.refuse(403, 'RequestTimeTooSkewed')
         if 'uploads' in arguments or 'uploadId' in arguments:
@@ -141,7 +173,7 @@ class Store(BaseHTTPRequestHandler):
             time.sleep(knobs['part_delay'])
             digest = hashlib.md5(body).hexdigest()
             parts[int(arguments['partNumber'])] = (len(body), digest, body if len(body) < 1 << 20 else None)
-            return self.answer(200, b'', [('ETag', '"%s"' % digest)])
+            return self.answer(200, b'', [('ETag', knobs['part_tag'] or '"%s"' % digest)])
         if self.command == 'GET':
             for n in range(1, knobs['parts'] + 1):
                 parts.setdefault(n, (8 << 20, '%032x' % n, None))
@@ -157,6 +189,7 @@ class Store(BaseHTTPRequestHandler):
         if self.command == 'DELETE':
             del uploads[number]
             return self.answer(204)
+        last_complete[:] = [body]
         objects[key] = (b'', '"%s-%d"' % (hashlib.md5(body).hexdigest(), len(parts)), 'image/png')
         del uploads[number]
         return self.answer(200, ('<CompleteMultipartUploadResult><ETag>%s</ETag></CompleteMultipartUploadResult>'

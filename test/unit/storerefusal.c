@@ -59,6 +59,12 @@ static const Refusal refusals[] = {
 	{"EntityTooLarge", 400, NULL, NULL, VERDICT_FAIL,
 	 " It is more than the store takes in one piece."},
 
+	{"InvalidObjectState", 403, NULL, NULL, VERDICT_FAIL,
+	 " Restore the object from its storage class first."},
+	{"QuotaExceeded", 403, NULL, NULL, VERDICT_FAIL, " Make room in the store, or raise its quota."},
+	{"PreconditionFailed", 412, NULL, NULL, VERDICT_FAIL,
+	 " The object that is there does not meet the condition that the server's option put_headers sets."},
+
 	/* of the moment */
 	{"SlowDown", 503, NULL, NULL, VERDICT_RETRY, "SlowDown: words."},
 	{"InternalError", 500, NULL, NULL, VERDICT_RETRY, "InternalError: words."},

@@ -47,6 +47,10 @@ test_completed(void)
 	unit_ok(!s3upload_read_completed(answer("<Error><Code>InternalError</Code></Error>"), &etag),
 			"an error is not");
 	unit_ok(!s3upload_read_completed(answer(""), &etag), "nor is silence");
+	unit_ok(!s3upload_read_completed(answer(
+										 "<CompleteMultipartUploadResult><ETag>&quot;x-2&quot;</ETag>"),
+									 &etag),
+			"nor half an answer");
 }
 
 static void
@@ -77,7 +81,7 @@ static void
 test_open(void)
 {
 	List *uploads = s3upload_read_open(answer(
-		"<R><Prefix>p</Prefix>"
+		"<R><Prefix>p</Prefix><EncodingType>url</EncodingType>"
 		"<Upload><Key>a%2Fb+c%C3%BC</Key><UploadId>i</UploadId><Initiated>2026-11-26T10:20:30.000Z</Initiated></Upload>"
 		"<Upload><Key>d</Key><UploadId>j</UploadId><Initiated>yesterday</Initiated></Upload>"
 		"<Upload><Key></Key><UploadId>k</UploadId></Upload><Upload><Key>e</Key></Upload></R>"));

@@ -34,10 +34,27 @@ static const XmlCase cases[] = {
 	{"<!-- <a>b</a> -->", "a", NULL},
 };
 
+static void
+test_whole(const char *text, bool expected)
+{
+	unit_ok(xml_is_whole(text, strlen(text), "a") == expected, "%s is %s", text,
+			expected ? "whole" : "not whole");
+}
+
 void
 unit_run(void)
 {
 	int i;
+
+	test_whole("  \n<?xml version='1.0'?><n:a x='>'><b/><a>c</a></n:a>\n", true);
+	test_whole("<a/>", true);
+	test_whole("<a><b></b>", false);
+	test_whole("<a><a></a>", false);
+	test_whole("<a></b>", false);
+	test_whole("<b><a></a></b>", false);
+	test_whole("</a>", false);
+	test_whole("{}", false);
+	test_whole("", false);
 
 	for (i = 0; i < lengthof(cases); i++)
 		unit_is_text(xml_find(cases[i].text, strlen(cases[i].text), cases[i].name), cases[i].value,

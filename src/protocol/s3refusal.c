@@ -1,0 +1,122 @@
+/*
+ * s3refusal.c
+ *		What an object store's refusal means, and what to do about it.
+ *
+ * A refusal has its code in XML, and words_of_body() puts that first.  To HEAD
+ * there is only a status.
+ */
+#include "postgres.h"
+
+#include "http/header.h"
+#include "protocol/duration.h"
+#include "protocol/s3refusal.h"
+#include "protocol/xml.h"
+
+static bool
+is_code(const char *words, const char *code)
+{
+	size_t len = strlen(code);
+
+	return strncmp(words, code, len) == 0 && (words[len] == '\0' || words[len] == ':');
+}
+
+/*
+ * True if a refusal will pass. words begin with the store's code for it.
+ */
+bool
+s3_is_of_the_moment(const char *words)
+{
+	static const char *const codes[] = {"RequestTimeout",     "SlowDown",         "InternalError",
+										"ServiceUnavailable", "OperationAborted", "BadDigest"};
+	int i;
+
+	for (i = 0; i < lengthof(codes); i++)
+	{
+		if (is_code(words, codes[i]))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * True if an answer says that there is no such object, although the bucket
+ * exists.
+ */
+bool
+s3_is_missing(const HttpReply *reply)
+{
+	char *code;
+
+	if (reply->error != HTTP_OK || reply->status != 404)
+		return false;
+	code = xml_find(reply->body->data, reply->body->len, "Code");
+	return code == NULL || strcmp(code, "NoSuchBucket") != 0;
+}
+
+/*
+ * Describes how far this machine's clock is from the store's, palloc'd; "" if
+ * that is not known.
+ */
+static char *
+describe_skew(const HttpReply *reply, int64 now_unix)
+{
+	char *date = header_find(reply, "Date");
+	int64 theirs;
+	int64 skew;
+
+	if (date == NULL || !duration_read_date(date, &theirs))
+		return pstrdup("");
+	skew = now_unix - theirs;
+	return psprintf(": it is " INT64_FORMAT " s %s that of the store", skew < 0 ? -skew : skew,
+					skew < 0 ? "behind" : "ahead of");
+}
+
+/*
+ * Returns what to do about a refusal, as a sentence after a blank; "" if its
+ * words say enough.
+ */
+const char *
+s3_advice(const ReplySource *source, const HttpReply *reply, const char *words)
+{
+	static const struct
+	{
+		const char *code;
+		const char *advice;
+	} known[] = {
+		{"SignatureDoesNotMatch",
+		 " Check secret_access_key in the user mapping. Some stores say so of a wrong access_key_id, too."},
+		{"InvalidAccessKeyId", " Check access_key_id in the user mapping."},
+		{"AccessDenied", " Give the access key the permission, and check it in the user mapping."},
+		{"ExpiredToken", " Renew the keys in the user mapping."},
+		{"InvalidToken", " Check session_token in the user mapping."},
+		{"NoSuchBucket", " Create it, or check the server's option bucket."},
+		{"InvalidBucketName", " Check the server's option bucket."},
+		{"AuthorizationHeaderMalformed", " Set the server's option region."},
+		{"IllegalLocationConstraintException", " Set the server's option region."},
+		{"InvalidObjectState", " Restore the object from its storage class first."},
+		{"QuotaExceeded", " Make room in the store, or raise its quota."},
+		{"PreconditionFailed",
+		 " The object that is there does not meet the condition that the server's option put_headers sets."},
+		{"EntityTooLarge", " It is more than the store takes in one piece."},
+	};
+	char *region = header_find(reply, "x-amz-bucket-region");
+	int i;
+
+	if (is_code(words, "RequestTimeTooSkewed") || is_code(words, "RequestExpired"))
+		return psprintf(" Set this machine's clock%s.", describe_skew(reply, source->now_unix));
+	if (region != NULL && strcmp(region, source->options->protocol.region) != 0 &&
+		strspn(region, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(region))
+		return psprintf(" Set the server's option region to %s.", region);
+	for (i = 0; i < lengthof(known); i++)
+	{
+		if (is_code(words, known[i].code))
+			return known[i].advice;
+	}
+	if (*words == '\0' && reply->status == 404)
+		return " There is no such object.";
+	if (reply->status == 403)
+		return " Check the keys in the user mapping, and their permissions.";
+	return reply->status >= 300 && reply->status < 400
+			   ? " Set the server's options url and region to those of the bucket."
+			   : "";
+}
