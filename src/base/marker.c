@@ -94,6 +94,8 @@ typedef struct MarkerFile
 static MarkerFile *marker = NULL; /* NULL: the file could not be made or mapped */
 static Present *mine = NULL;      /* this process's part */
 static int n_noted = 0;           /* no element of calls is used from here on */
+static int n_cut = 0;             /* elements of calls with cuts: hardly ever any */
+static int first_unused = 0;      /* all elements of calls before it are used */
 
 /* ---------- what is handled ---------- */
 
@@ -224,19 +226,31 @@ is_used(const NotedCall *call)
 	return call->n > 0 || call->cuts > 0;
 }
 
+/*
+ * Returns the element of a job's calls for a step; NULL: there is none with a
+ * cut.  Elements without one need not be found.
+ */
 static NotedCall *
-find_call(int64 job, int attempt, int step)
+find_cut(int64 job, int attempt, int step)
 {
 	int i;
 
-	for (i = 0; i < n_noted; i++)
+	for (i = 0; n_cut > 0 && i < n_noted; i++)
 	{
 		NotedCall *call = &marker->calls[i];
 
-		if (call->job == job && call->attempt == attempt && call->step == step && is_used(call))
+		if (call->cuts > 0 && call->job == job && call->attempt == attempt && call->step == step)
 			return call;
 	}
 	return NULL;
+}
+
+static void
+forget_cut(NotedCall *call)
+{
+	if (call->cuts > 0)
+		n_cut--;
+	call->cuts = 0;
 }
 
 /*
@@ -247,18 +261,21 @@ find_unused(void)
 {
 	int i;
 
-	for (i = 0; i < n_noted; i++)
+	for (; first_unused < n_noted; first_unused++)
 	{
-		if (!is_used(&marker->calls[i]))
-			return &marker->calls[i];
+		if (!is_used(&marker->calls[first_unused]))
+			return &marker->calls[first_unused];
 	}
 	if (n_noted < MARKER_CALLS)
 		return &marker->calls[n_noted++];
 	/* its job may be gone: nobody says so */
-	for (i = 0; i < MARKER_CALLS; i++)
+	for (i = 0; n_cut > 0 && i < MARKER_CALLS; i++)
 	{
 		if (marker->calls[i].n == 0)
+		{
+			forget_cut(&marker->calls[i]);
 			return &marker->calls[i];
+		}
 	}
 	return NULL;
 }
@@ -274,7 +291,7 @@ marker_begin_call(int64 job, int attempt, int step)
 
 	if (marker == NULL)
 		return 0;
-	call = find_call(job, attempt, step);
+	call = find_cut(job, attempt, step);
 	if (call == NULL)
 	{
 		call = find_unused();
@@ -296,6 +313,7 @@ marker_end_call(int noted)
 		return;
 	Assert(marker->calls[noted - 1].n > 0);
 	marker->calls[noted - 1].n--;
+	first_unused = Min(first_unused, noted - 1);
 	while (n_noted > 0 && !is_used(&marker->calls[n_noted - 1]))
 		n_noted--;
 }
@@ -307,7 +325,7 @@ marker_end_call(int noted)
 int
 marker_count_cuts(int64 job, int attempt, int step)
 {
-	const NotedCall *call = marker != NULL ? find_call(job, attempt, step) : NULL;
+	const NotedCall *call = marker != NULL ? find_cut(job, attempt, step) : NULL;
 
 	return call != NULL ? call->cuts : 0;
 }
@@ -320,12 +338,15 @@ marker_forget_cuts(int64 job, int attempt, int step)
 {
 	int i;
 
-	for (i = 0; marker != NULL && i < n_noted; i++)
+	for (i = 0; n_cut > 0 && i < n_noted; i++)
 	{
 		NotedCall *call = &marker->calls[i];
 
 		if (call->job == job && call->attempt == attempt && (step < 0 || call->step == step))
-			call->cuts = 0;
+		{
+			forget_cut(call);
+			first_unused = Min(first_unused, i);
+		}
 	}
 }
 
@@ -338,7 +359,7 @@ count_cuts(void)
 {
 	int i;
 
-	n_noted = 0;
+	n_noted = n_cut = first_unused = 0;
 	for (i = 0; i < MARKER_CALLS; i++)
 	{
 		NotedCall *call = &marker->calls[i];
@@ -346,8 +367,11 @@ count_cuts(void)
 		if (call->n > 0 && marker->cuts_calls)
 			call->cuts++;
 		call->n = 0;
-		if (is_used(call))
+		if (call->cuts > 0)
+		{
+			n_cut++;
 			n_noted = i + 1;
+		}
 	}
 	marker->cuts_calls = true;
 }
