@@ -96,6 +96,7 @@ OBJS = \
 	src/schedule/queues.o \
 	src/schedule/lines.o \
 	src/schedule/parts.o \
+	src/schedule/memoryline.o \
 	src/schedule/putoff.o \
 	src/schedule/bound.o \
 	src/schedule/turns.o \

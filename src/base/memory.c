@@ -26,7 +26,7 @@
 
 #define MMAP_THRESHOLD (2 * 1024 * 1024)
 #define TRIM_THRESHOLD (32 * 1024 * 1024)
-#define SHARE 3 /* the answers of one server may take this many times the room that is left */
+#define SHARE 3 /* what one server has may take this many times the room that is left */
 
 /*
  * Copies of an answer that exist while it is judged and written, on top of the
@@ -37,7 +37,8 @@
 #define WRITE_COPIES 6
 
 static size_t held[MEMORY_USES];
-static size_t largest_answer = 0; /* lately */
+static size_t largest_answer = 0;       /* lately */
+static const MemoryAccount *hog = NULL; /* the server whose requests take more than their half */
 static const void *favoured = NULL;
 
 /*
@@ -110,6 +111,39 @@ memory_note_usual(MemoryAccount *account, size_t bytes)
 		account->usual = account->usual - account->usual / 4 + bytes / 4;
 }
 
+static void
+charge(MemoryAccount *account, size_t from, size_t to)
+{
+	for (; account != NULL; account = account->whole)
+	{
+		account->held += to;
+		account->held -= from;
+	}
+}
+
+static void
+note_hog(const MemoryAccount *account)
+{
+	if (account != NULL && account->held > memory_limit() / 2)
+		hog = account;
+	else if (account == hog)
+		hog = NULL;
+}
+
+/*
+ * Counts what an account has also on whole, or, if that is NULL, on no other.
+ * whole must last as long.
+ */
+void
+memory_set_whole(MemoryAccount *account, MemoryAccount *whole)
+{
+	if (account->whole == whole)
+		return;
+	charge(account->whole, account->held, 0);
+	account->whole = whole;
+	charge(whole, 0, account->held);
+}
+
 /*
  * Notes the new size of a body.  account is its server's, or NULL.  Never
  * raises an error: libcurl's callbacks call it.
@@ -121,10 +155,9 @@ memory_resize(MemoryUse use, MemoryAccount *account, size_t from, size_t to)
 		note_answer(from, to);
 	held[use] += counted_bytes(to);
 	held[use] -= counted_bytes(from);
-	if (account == NULL)
-		return;
-	account->held += counted_bytes(to);
-	account->held -= counted_bytes(from);
+	charge(account, counted_bytes(from), counted_bytes(to));
+	if (use == MEMORY_REQUESTS)
+		note_hog(account);
 }
 
 static void
@@ -141,10 +174,13 @@ end_share(void *arg)
 static void
 charge_account(MemoryShare *share, MemoryAccount *account)
 {
-	if (share->account != NULL)
-		share->account->held -= counted_bytes(share->bytes);
-	if (account != NULL)
-		account->held += counted_bytes(share->bytes);
+	charge(share->account, counted_bytes(share->bytes), 0);
+	charge(account, 0, counted_bytes(share->bytes));
+	if (share->use == MEMORY_REQUESTS)
+	{
+		note_hog(share->account);
+		note_hog(account);
+	}
 	share->account = account;
 }
 
@@ -203,42 +239,118 @@ memory_body_size(size_t request, size_t inputs)
 }
 
 /*
- * Returns how many bytes may be claimed now, in bodies that are not small.
- * *any_size: the first of them may be larger.
+ * Returns how many bytes of bodies that are not small are free for claims.
  */
-size_t
-memory_room_for_claims(bool *any_size)
+static size_t
+free_for_claims(void)
 {
 	size_t share = memory_limit() / 2;
 	size_t claimed = held[MEMORY_REQUESTS];
 	size_t all = memory_held();
 
-	*any_size = claimed == 0;
-	if (claimed >= share || all >= memory_limit())
-		return 0;
-	return Min(share - claimed, memory_limit() - all);
+	return claimed >= share || all >= memory_limit() ? 0
+													 : Min(share - claimed, memory_limit() - all);
 }
 
 /*
- * True if a body of that size may be claimed now.
+ * Returns how many bytes may be claimed now, in bodies that are not small.
+ * That leaves a part of what is free, for servers whose jobs come later.
+ * *any_size: the first of them may be larger.
+ */
+size_t
+memory_room_for_claims(bool *any_size)
+{
+	*any_size = held[MEMORY_REQUESTS] == 0;
+	return free_for_claims() / (SHARE + 1) * SHARE;
+}
+
+static bool
+has_nothing(const MemoryAccount *account)
+{
+	for (; account != NULL; account = account->whole)
+	{
+		if (account->held > 0)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * True if bytes more do not make more of what an account has, or what it is
+ * part of, than its share of room.  A first body may be of any size.
+ */
+static bool
+is_within_share(const MemoryAccount *account, size_t bytes, size_t room)
+{
+	for (; account != NULL; account = account->whole)
+	{
+		if (account->held > 0 && (bytes > room || account->held + bytes > SHARE * (room - bytes)))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * True if a body of that size may be claimed now for a server with these
+ * requests (account; NULL: of any server).
  */
 bool
-memory_may_claim(size_t bytes)
+memory_may_claim(const MemoryAccount *account, size_t bytes)
 {
 	bool any_size;
 	size_t room = memory_room_for_claims(&any_size);
 
-	return any_size || counted_bytes(bytes) <= room;
+	bytes = counted_bytes(bytes);
+	return any_size || (bytes <= room && is_within_share(account, bytes, free_for_claims())) ||
+		   memory_is_first(account, bytes);
 }
 
 /*
- * True if a body of that size may be claimed once all bodies but own (bytes)
- * have gone.
+ * True if a body of that size may be claimed although requests take their half
+ * of the memory, and others wait: its server (and all servers of a role, if
+ * that counts) has no other request in memory, and this one leaves most of what
+ * is free to answers.  So a server that holds its requests for long, because it
+ * does not read them or does not answer, keeps others' large ones from
+ * nothing.  What one huge request takes beyond the half does not count here.
  */
 bool
-memory_has_room_beside(size_t bytes, size_t own)
+memory_is_first(const MemoryAccount *account, size_t bytes)
 {
-	return own == 0 || own + counted_bytes(bytes) <= memory_limit() / 2;
+	size_t half = memory_limit() / 2;
+	size_t excess = hog != NULL ? hog->held - Min(hog->held, half) : 0;
+	size_t all = memory_held() - excess;
+
+	return account != NULL && has_nothing(account) &&
+		   counted_bytes(bytes) <= (memory_limit() - Min(all, memory_limit())) / (SHARE + 1);
+}
+
+/*
+ * True if a server has no room for another body that is not small until some
+ * of its own have gone.
+ */
+bool
+memory_has_its_share(const MemoryAccount *account)
+{
+	return !is_within_share(account, MEMORY_SMALL + 1, free_for_claims());
+}
+
+/*
+ * True if a body of that size may be claimed once all bodies but those of its
+ * server have gone.
+ */
+bool
+memory_waits_for_others(const MemoryAccount *account, size_t bytes)
+{
+	const MemoryAccount *level;
+
+	for (level = account; level != NULL; level = level->whole)
+	{
+		size_t rest = memory_limit() / 2 - Min(level->held, memory_limit() / 2);
+
+		if (level->held > 0 && (bytes > rest || level->held + bytes > SHARE * (rest - bytes)))
+			return false;
+	}
+	return true;
 }
 
 /*
@@ -270,8 +382,8 @@ memory_room_for_answers(void)
 }
 
 /*
- * True if answers of a server (account; NULL: of no server) may take bytes more.  The more a server has, the more must
- * stay free beside it: so the next server finds room, and need not wait for the end of an answer.
+ * True if answers of a server (account; NULL: of no server) may take bytes more.  The more a server has, or all servers of
+ * its role, the more must stay free beside it: so the next server finds room, and need not wait for the end of an answer.
  */
 bool
 memory_may_receive(const MemoryAccount *account, size_t bytes)
@@ -280,7 +392,12 @@ memory_may_receive(const MemoryAccount *account, size_t bytes)
 
 	if (bytes > room)
 		return false;
-	return account == NULL || account->held + bytes <= SHARE * (room - bytes);
+	for (; account != NULL; account = account->whole)
+	{
+		if (account->held + bytes > SHARE * (room - bytes))
+			return false;
+	}
+	return true;
 }
 
 /* ---------- the favoured job ---------- */

@@ -24,7 +24,8 @@ typedef enum MemoryUse
 typedef struct MemoryAccount
 {
 	size_t held;
-	size_t usual; /* bytes of an answer, by the latest ones */
+	size_t usual;                /* bytes of an answer, by the latest ones */
+	struct MemoryAccount *whole; /* of all servers of one role, this one included; or NULL */
 } MemoryAccount;
 
 /*
@@ -44,12 +45,15 @@ extern void memory_init(void);
 extern void memory_resize(MemoryUse use, MemoryAccount *account, size_t from, size_t to);
 extern void memory_hold(MemoryShare **share, MemoryContext context, MemoryUse use,
 						MemoryAccount *account, size_t bytes);
+extern void memory_set_whole(MemoryAccount *account, MemoryAccount *whole);
 extern size_t memory_held(void);
 
 /* Whether there is room */
 extern size_t memory_body_size(size_t request, size_t inputs);
-extern bool memory_may_claim(size_t bytes);
-extern bool memory_has_room_beside(size_t bytes, size_t own);
+extern bool memory_may_claim(const MemoryAccount *account, size_t bytes);
+extern bool memory_is_first(const MemoryAccount *account, size_t bytes);
+extern bool memory_has_its_share(const MemoryAccount *account);
+extern bool memory_waits_for_others(const MemoryAccount *account, size_t bytes);
 extern size_t memory_room_for_claims(bool *any_size);
 extern bool memory_may_read(size_t bytes, const MemoryShare *own);
 extern size_t memory_room_for_answers(void);

@@ -27,6 +27,7 @@
 #include "queue/queue.h"
 #include "queue/trouble.h"
 #include "schedule/putoff.h"
+#include "schedule/memoryline.h"
 #include "schedule/schedule.h"
 #include "shared/standby.h"
 
@@ -257,7 +258,7 @@ look_at_postponed(TimestampTz now, MonoTime mono)
 	int64 ids[CLAIM_BATCH];
 	int n = putoff_take(ids, CLAIM_BATCH, mono);
 
-	n += schedule_take_memory_again(ids + n, CLAIM_BATCH - n, mono);
+	n += memoryline_take_again(ids + n, CLAIM_BATCH - n, mono);
 	n += schedule_release(ids + n, CLAIM_BATCH - n, mono);
 	if (n > 0)
 		queue_read_changed(ids, n, now);

@@ -14,6 +14,7 @@
 #include "queue/ended.h"
 #include "queue/queue.h"
 #include "schedule/putoff.h"
+#include "schedule/memoryline.h"
 #include "schedule/schedule.h"
 #include "shared/standby.h"
 
@@ -83,7 +84,7 @@ put_off_ends(MonoTime now)
 static MonoTime
 memory_is_back(MonoTime now)
 {
-	return at_once_if(schedule_has_memory_again(now), now);
+	return at_once_if(memoryline_has_room_again(now), now);
 }
 
 static MonoTime

@@ -25,6 +25,7 @@
 #include "queue/statement.h"
 #include "queue/tables.h"
 #include "base/digest.h"
+#include "schedule/memoryline.h"
 #include "schedule/schedule.h"
 #include "server/shape.h"
 
@@ -116,34 +117,7 @@ has_kept_key(const Job *job, pg_uuid_t *offered)
 }
 
 /*
- * Puts the turns of servers that wait for memory first.  Returns how many
- * bytes of large bodies may be claimed in all; 0 if only other servers wait.
- * *any_size: the first large body may exceed that.
- */
-static size_t
-line_up_for_memory(Turn *turns, int n, bool *any_size, TimestampTz now)
-{
-	size_t room = memory_room_for_claims(any_size);
-	int n_first = 0;
-	int i;
-
-	for (i = 0; i < n; i++)
-	{
-		Turn turn = turns[i];
-
-		if (turn.home->wants_memory == 0)
-			continue;
-		memmove(&turns[n_first + 1], &turns[n_first], (i - n_first) * sizeof(Turn));
-		turns[n_first++] = turn;
-	}
-	if (n_first > 0 || schedule_next_for_memory(clock_mono()) == NULL)
-		return room;
-	*any_size = false;
-	return 0;
-}
-
-/*
- * Runs CLAIM for these turns; returns the number of rows.  room and any_size are line_up_for_memory()'s.
+ * Runs CLAIM for these turns; returns the number of rows.  room and any_size are memoryline_sort()'s.
  */
 static uint64
 run_claim(const Claiming *claiming, Turn **turns, int n, TimestampTz now, size_t room,
@@ -360,7 +334,7 @@ start_attempt(uint64 row, Turn *turn, bool is_alone)
 	/* only one of turn and job may give the place back, also after an error */
 	place = turn->place;
 	turn->place.limits = NULL;
-	schedule_memory_given(turn->home, job->submission.share ? job->submission.share->bytes : 0);
+	memoryline_note_given(turn->home, job->submission.share ? job->submission.share->bytes : 0);
 	if (turn->home->stats != NULL)
 		stats_end_trouble(turn->home->stats, job->id);
 	jobrow_assign(job, turn->queue, place);
@@ -397,7 +371,7 @@ take_claimed(Claiming *claiming, Turn **turns, int n, uint64 rows)
 		else
 		{
 			limits_give_back(&turn->place);
-			schedule_memory_refused(turn->home, DatumGetInt32(wanted));
+			memoryline_note_refused(turn->home, DatumGetInt32(wanted));
 			claiming->refused[claiming->n_refused++] = turn;
 		}
 	}
@@ -412,9 +386,11 @@ static void
 claim_all(Claiming *claiming, TimestampTz now)
 {
 	bool any_size;
-	size_t room = line_up_for_memory(claiming->turns, claiming->n, &any_size, now);
+	size_t room = memoryline_sort(claiming->turns, claiming->n, &any_size);
 	Turn **turns = palloc(claiming->n * sizeof(Turn *));
+	Turn **sated = palloc(claiming->n * sizeof(Turn *));
 	int n_left = 0;
+	int n_sated = 0;
 	int i;
 
 	make_keys(claiming);
@@ -425,13 +401,21 @@ claim_all(Claiming *claiming, TimestampTz now)
 					 direct_claim(turns, claiming->n, point_at_keys(claiming), now));
 	for (i = 0; i < claiming->n; i++)
 	{
-		schedule_memory_given(claiming->turns[i].home, 0);
-		if (claiming->turns[i].place.limits != NULL)
-			turns[n_left++] = &claiming->turns[i];
+		Turn *turn = &claiming->turns[i];
+
+		memoryline_note_given(turn->home, 0);
+		if (turn->place.limits == NULL)
+			continue;
+		if (memory_has_its_share(&turn->queue->requests))
+			sated[n_sated++] = turn;
+		else
+			turns[n_left++] = turn;
 	}
 	if (n_left > 0)
 		take_claimed(claiming, turns, n_left,
 					 run_claim(claiming, turns, n_left, now, room, any_size));
+	if (n_sated > 0)
+		take_claimed(claiming, sated, n_sated, run_claim(claiming, sated, n_sated, now, 0, false));
 }
 
 /* clang-format off */

@@ -1,7 +1,7 @@
 /*
  * parts.c
- *		How many of the places of genjob.max_in_flight the servers of one role
- *		may have together.
+ *		How many of the places of genjob.max_in_flight, and how much of
+ *		genjob.max_memory, the servers of one role may have together.
  *
  * A role with USAGE on the wrapper creates as many servers as it likes, and
  * says how many calls each may have and for how long.  Without a limit, calls
@@ -10,7 +10,9 @@
  * most PART times as many calls as they leave free.  Servers of superusers
  * have what their options say.
  *
- * The calls of each role are counted anew for each look at the queues.
+ * The calls of each role are counted anew for each look at the queues.  Their
+ * memory is counted as it is taken: base/memory.c has a like rule for the
+ * account of a role as for that of a server.
  */
 #include "postgres.h"
 
@@ -27,7 +29,16 @@ typedef struct OwnerCalls
 	int calls;
 } OwnerCalls;
 
-static HTAB *counts = NULL; /* NULL: all servers with something to do belong to superusers */
+/* The memory that the servers of one role take. */
+typedef struct OwnerMemory
+{
+	Oid role; /* key */
+	MemoryAccount requests;
+	MemoryAccount answers;
+} OwnerMemory;
+
+static HTAB *accounts = NULL; /* of each role that has, or had, a server: few */
+static HTAB *counts = NULL;   /* NULL: all servers with something to do belong to superusers */
 
 static bool
 is_limited(const ServerQueue *queue)
@@ -99,4 +110,27 @@ parts_end(void)
 	if (counts != NULL)
 		hash_destroy(counts);
 	counts = NULL;
+}
+
+/*
+ * Counts the memory of the queue's server as that of its owner.
+ */
+void
+parts_join_account(ServerQueue *queue)
+{
+	OwnerMemory *entry = NULL;
+	bool found;
+
+	if (is_limited(queue))
+	{
+		HASHCTL by_role = {.keysize = sizeof(Oid), .entrysize = sizeof(OwnerMemory)};
+
+		if (accounts == NULL)
+			accounts = hash_create("genjob memory of owners", 16, &by_role, HASH_ELEM | HASH_BLOBS);
+		entry = hash_search(accounts, &queue->server->owner, HASH_ENTER, &found);
+		if (!found)
+			*entry = (OwnerMemory){.role = queue->server->owner};
+	}
+	memory_set_whole(&queue->requests, entry ? &entry->requests : NULL);
+	memory_set_whole(&queue->answers, entry ? &entry->answers : NULL);
 }

@@ -16,6 +16,7 @@
 
 #include "schedule/bound.h"
 #include "base/clock.h"
+#include "schedule/parts.h"
 #include "schedule/schedule.h"
 
 #define MAX_IDLE 1000 /* queues; beyond that, the one that is idle for longest is forgotten */
@@ -196,6 +197,8 @@ forget_queue(ServerQueue *queue)
 	lines_forget(&queue->cancels);
 	turns_free(&queue->turns);
 	limits_free(&queue->limits);
+	memory_set_whole(&queue->requests, NULL);
+	memory_set_whole(&queue->answers, NULL);
 	server_release(queue->server);
 	free(queue->complaint);
 	free(queue->fallback_trouble);
@@ -268,6 +271,8 @@ refresh_queue(ServerQueue *queue)
 	limits_apply(&queue->limits, server, queue->stats, clock_mono());
 	server_release(queue->server);
 	queue->server = server;
+	if (server != NULL)
+		parts_join_account(queue);
 	free(queue->complaint);
 	queue->complaint =
 		server ? NULL : strdup(psprintf("%s. %s", complaint.message, complaint.hint));

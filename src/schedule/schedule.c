@@ -16,14 +16,14 @@
 #include "schedule/bound.h"
 #include "base/clock.h"
 #include "base/memory.h"
+#include "schedule/memoryline.h"
 #include "schedule/parts.h"
 #include "schedule/putoff.h"
 #include "schedule/schedule.h"
 
 ScheduleTimes schedule_times = {0, 0, 0};
 
-static uint64 served = 0;         /* jobs so far, of all servers */
-static uint64 refused_memory = 0; /* queues that were refused memory, so far */
+static uint64 served = 0; /* jobs so far, of all servers */
 
 static bool
 has_ready(const ServerQueue *queue)
@@ -221,8 +221,8 @@ pop_for_fallback(ServerQueue *queue, int64 *id, bool *is_paid)
 /*
  * True if the queue's next job could start, if there was memory for it.
  */
-static bool
-could_take(ServerQueue *queue, MonoTime now)
+bool
+schedule_could_take(ServerQueue *queue, MonoTime now)
 {
 	if (!queue_has_waiting(queue))
 		return false;
@@ -230,87 +230,6 @@ could_take(ServerQueue *queue, MonoTime now)
 		   limits_room(&queue->limits, now) > 0 ||
 		   (has_ready(queue) && needs_fallback(queue, now) &&
 			limits_room(&queue->fallback->limits, now) > 0);
-}
-
-/* ---------- memory ---------- */
-
-/*
- * Notes that a job of the queue was claimed, and takes bytes of memory.
- * Nobody knows what the next job needs.  After a large job the queue goes to
- * the end of the line for memory.
- */
-void
-schedule_memory_given(ServerQueue *queue, size_t bytes)
-{
-	queue->wants_memory = 0;
-	if (bytes > MEMORY_SMALL)
-		queue->waits_for_memory = 0;
-}
-
-/*
- * Notes that there was no memory for a job of the queue that needs bytes.  The
- * queue waits for what its first such job needs.
- */
-void
-schedule_memory_refused(ServerQueue *queue, size_t bytes)
-{
-	if (queue->wants_memory != 0)
-		return;
-	queue->wants_memory = bytes;
-	if (queue->waits_for_memory == 0)
-		queue->waits_for_memory = ++refused_memory;
-}
-
-/*
- * Returns the queue that has waited longest for memory and for nothing else.  No other queue may claim large bodies
- * before it; otherwise a large job could starve.  A queue that waits for its own calls blocks nobody.  NULL: there is
- * none.
- */
-ServerQueue *
-schedule_next_for_memory(MonoTime now)
-{
-	ServerQueue *first = NULL;
-	dlist_iter iter;
-
-	dlist_foreach(iter, queues_active())
-	{
-		ServerQueue *queue = queue_of(iter.cur);
-
-		if (queue->wants_memory > 0 &&
-			(first == NULL || queue->waits_for_memory < first->waits_for_memory) &&
-			could_take(queue, now) &&
-			memory_has_room_beside(queue->wants_memory, queue->requests.held))
-			first = queue;
-	}
-	return first;
-}
-
-/*
- * True if there is memory for a job that putoff.c keeps for lack of it.
- * Queues that wait for memory go first: their jobs wait for nothing else.
- */
-bool
-schedule_has_memory_again(MonoTime now)
-{
-	size_t wanted = putoff_wants_memory();
-
-	return wanted > 0 && memory_may_claim(wanted) && schedule_next_for_memory(now) == NULL;
-}
-
-/*
- * Moves jobs that putoff.c keeps, and for which there is memory now, into ids,
- * at most max; returns their number.
- */
-int
-schedule_take_memory_again(int64 *ids, int max, MonoTime now)
-{
-	bool any_size;
-	size_t room;
-
-	if (!schedule_has_memory_again(now))
-		return 0;
-	room = memory_room_for_claims(&any_size);
-	return putoff_take_for_memory(ids, max, room, any_size);
 }
 
 /*
@@ -333,13 +252,6 @@ may_have_place(ServerQueue *queue, int room, MonoTime now)
 	return queue->is_stale || parts_may_take(next_target(queue, now), room);
 }
 
-static bool
-waits_for_memory(const ServerQueue *queue, const ServerQueue *first)
-{
-	return queue->wants_memory > 0 &&
-		   ((first != NULL && queue != first) || !memory_may_claim(queue->wants_memory));
-}
-
 /* ---------- taking ---------- */
 
 /*
@@ -354,13 +266,13 @@ schedule_can_take(int room, MonoTime now)
 
 	if (room <= 0)
 		return false;
-	first = schedule_next_for_memory(now);
+	first = memoryline_first(now);
 	parts_begin();
 	dlist_foreach(iter, queues_active())
 	{
 		ServerQueue *queue = queue_of(iter.cur);
 
-		if (!waits_for_memory(queue, first) && could_take(queue, now) &&
+		if (!memoryline_holds_back(queue, first) && schedule_could_take(queue, now) &&
 			may_have_place(queue, room, now))
 		{
 			can_take = true;
@@ -436,7 +348,7 @@ static pairingheap *
 line_up_candidates(MonoTime now)
 {
 	pairingheap *line = pairingheap_allocate(compare_candidates, NULL);
-	ServerQueue *first = schedule_next_for_memory(now);
+	ServerQueue *first = memoryline_first(now);
 	dlist_iter iter;
 
 	dlist_foreach(iter, queues_active())
@@ -444,7 +356,7 @@ line_up_candidates(MonoTime now)
 		ServerQueue *queue = queue_of(iter.cur);
 		Candidate *candidate;
 
-		if (waits_for_memory(queue, first) || !could_take(queue, now))
+		if (memoryline_holds_back(queue, first) || !schedule_could_take(queue, now))
 			continue;
 		candidate = palloc(sizeof(Candidate));
 		candidate->queue = queue;

@@ -94,17 +94,13 @@ extern void schedule_put_off(int64 id, MonoTime until, bool is_shunned);
 extern void schedule_bind(int64 id, ServerQueue *home, const char *why);
 extern int schedule_release(int64 *ids, int max, MonoTime now);
 
-extern void schedule_memory_given(ServerQueue *queue, size_t bytes);
-extern void schedule_memory_refused(ServerQueue *queue, size_t bytes);
-extern ServerQueue *schedule_next_for_memory(MonoTime now);
 extern void schedule_put_off_for_memory(int64 id, MonoTime until, size_t bytes);
-extern bool schedule_has_memory_again(MonoTime now);
-extern int schedule_take_memory_again(int64 *ids, int max, MonoTime now);
 
 extern void schedule_drop(ServerQueue *queue);
 extern ServerQueue *schedule_next_without_server(void);
 extern ServerQueue *schedule_next_stuck(TimestampTz now);
 
+extern bool schedule_could_take(ServerQueue *queue, MonoTime now);
 extern bool schedule_can_take(int room, MonoTime now);
 extern int schedule_take(Turn *turns, int max, int room, MonoTime now);
 extern int schedule_list_usable(Turn *const *turns, int n_turns, const char **urls, int max);

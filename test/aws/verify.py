@@ -65,12 +65,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
         canonical, signature = sign(self.command, url, self.headers, body, match, token)
         return None if signature == match.group(6) else canonical
 
+    def result(self):
+        """What S3 says where it must say something, and genjob reads it."""
+        if 'list-type=' in self.requestline:
+            return '<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>'
+        if 'x-amz-copy-source' in self.headers:
+            return '<CopyObjectResult><ETag>"etag"</ETag></CopyObjectResult>'
+        return json.dumps({'method': self.command})
+
     def answer(self):
         body = self.rfile.read(int(self.headers.get('Content-Length') or 0))
         problem = self.judge(body)
-        text = json.dumps({'error': problem} if problem else {'method': self.command}).encode()
+        text = (json.dumps({'error': problem}) if problem else self.result()).encode()
         self.send_response(403 if problem else 200)
-        self.send_header('Content-Type', 'application/json')
+        self.send_header('Content-Type', 'application/xml' if text.startswith(b'<') else 'application/json')
         self.send_header('Content-Length', str(len(text)))
         self.end_headers()
         if self.command != 'HEAD':

@@ -219,13 +219,17 @@ subtest "users 210: with GRANT ALL, which has MAINTAIN since PostgreSQL 17, a ro
 };
 
 subtest 'users 211: a member of pg_maintain stands in the line to reindex a schema, or the database' => sub {
-	plan skip_all => 'PostgreSQL 17 has pg_maintain' if query(q{SELECT to_regrole('pg_maintain') IS NULL}) eq 't';
+	# before PostgreSQL 17 there is no such role, and only owners may do that
+	my $has_role = query(q{SELECT to_regrole('pg_maintain') IS NOT NULL}) eq 't';
+	my $why = $has_role ? qr/must be superuser to reindex schema/
+	  : qr/must be superuser to reindex schema|must be owner of|syntax error at end of input/;
 	my $session = Session->new($node);
-	query('CREATE ROLE keeper LOGIN; GRANT pg_maintain TO keeper');
+	query('CREATE ROLE keeper LOGIN');
+	query('GRANT pg_maintain TO keeper') if $has_role;
 	$session->query('BEGIN; LOCK TABLE gen_jobs, genjob.dependencies IN ROW EXCLUSIVE MODE');
 	{
 		local $ENV{PGOPTIONS} = '-c statement_timeout=20s';
-		like(refusal_of($_, 'postgres', 'keeper'), qr/must be superuser to reindex schema/, "$_ does not wait")
+		like(refusal_of($_, 'postgres', 'keeper'), $why, "$_ does not wait")
 		  foreach 'REINDEX DATABASE', 'REINDEX DATABASE postgres', 'REINDEX SCHEMA public', 'REINDEX SCHEMA genjob';
 		goes_on('... and jobs are run');
 	}

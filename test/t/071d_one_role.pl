@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use GenJobTest qw(!query);
+use IO::Socket::INET;
 use PostgreSQL::Test::Utils;
 use Session;
 use StandIn;
@@ -13,7 +14,7 @@ use Time::HiRes qw(time);
 
 my $places = 40;
 my $standin = StandIn->new;
-my $node = new_node(name => 'one_role', conf => "genjob.max_in_flight = $places");
+my $node = new_node(name => 'one_role', conf => "genjob.max_in_flight = $places\ngenjob.max_memory = '64 MB'");
 my $url = $standin->url;
 
 create_server($node, 'painter', 'openai-images', $standin);
@@ -80,6 +81,77 @@ subtest 'a server of a superuser has all places' => sub {
 	query("INSERT INTO gen_jobs (server, request) SELECT 'wide', $endless FROM generate_series(1, 100)");
 	ok($node->poll_query_until('postgres', $running, $places));
 	query(q{DELETE FROM gen_jobs WHERE server = 'wide'});
+};
+
+# ---- memory ----
+
+# A server that takes connections and reads nothing.
+my $mute = IO::Socket::INET->new(Listen => 100, LocalAddr => '127.0.0.1') or die "cannot listen: $!\n";
+
+# Bytes that no compression makes smaller, as a member of a request, at most 1 GB of them.
+sub noise
+{
+	my ($bytes) = @_;
+	return "jsonb_build_object('prompt', (SELECT string_agg(encode(sha512(i::text::bytea), 'base64'), '') FROM generate_series(1, $bytes / 90) i))";
+}
+
+# Others' jobs with requests of each of these sizes end, and not only when something gives memory back after minutes.
+sub large_go_on
+{
+	my ($what) = @_;
+	my $began = time;
+	foreach my $bytes (300_000, 2_000_000)
+	{
+		my $id = as('alice', "INSERT INTO gen_jobs (server, request) VALUES ('painter', @{[noise($bytes)]}) RETURNING id");
+		ok(wait_state($node, $id, 'succeeded'), "$what: $bytes bytes");
+	}
+	cmp_ok(time - $began, '<', 60, '... at once');
+	return;
+}
+
+# Inserts jobs whose requests stay in memory until their time is over, in 20 days.
+sub hold_memory
+{
+	my ($server, $role, @sizes) = @_;
+	as($role, "INSERT INTO gen_jobs (server, request) VALUES ('$server', @{[noise($_)]})") foreach @sizes;
+	return;
+}
+
+sub forget_jobs
+{
+	query('DELETE FROM gen_jobs');
+	ok($node->poll_query_until('postgres', 'SELECT count(*) FROM genjob.activity', 0), 'the calls end');
+	return;
+}
+
+subtest 'users 304: requests that their server does not read keep the large ones of others out' => sub {
+	my $mute_url = 'http://127.0.0.1:' . $mute->sockport;
+	create_server($node, 'mute', 'http', $mute_url, timeout => '480 h', max_in_flight => 100);
+	query('GRANT USAGE ON FOREIGN SERVER mute TO mallory');
+	hold_memory('mute', 'mallory', 40_000_000);
+	ok($node->poll_query_until('postgres', $running, 1), 'one that takes all that requests may have');
+	hold_memory('mute', 'mallory', 300_000, 5_000_000);
+	large_go_on('beside it');
+	# a request that is being built by another process is not counted for a moment
+	cmp_ok(query($running), '<', 3, '... but not those of its own server');
+	forget_jobs();
+	hold_memory('mute', 'mallory', (2_000_000) x 20);
+	ok($node->poll_query_until('postgres', q{SELECT held_reason = 'genjob.max_memory is reached' FROM genjob.servers WHERE server = 'mute'}),
+		'many that have the share of a server');
+	large_go_on('beside them');
+	forget_jobs();
+};
+
+subtest 'users 305: many servers of a role do so together' => sub {
+	my @servers = map { "mute$_" } 1 .. 12;
+	as('mallory', qq{CREATE SERVER $_ FOREIGN DATA WRAPPER genjob
+		OPTIONS (api 'http', url 'http://127.0.0.1:@{[$mute->sockport]}', auth 'none', timeout '480 h', max_in_flight '100')}) foreach @servers;
+	hold_memory($_, 'mallory', 10_000_000, 1_000_000, 100_000) foreach @servers;
+	ok($node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM gen_jobs WHERE state = 'running'}), 'some run');
+	large_go_on('beside them');
+	my $held = query(q{SELECT sum(pg_column_size(request)) FROM gen_jobs WHERE state = 'running'});
+	cmp_ok($held, '<', 32_000_000 * 3 / 4 + 11_000_000, "they hold $held bytes");
+	forget_jobs();
 };
 
 # ---- what others repeat for each of thousands of rows ----
