@@ -112,7 +112,7 @@ memory_note_usual(MemoryAccount *account, size_t bytes)
 }
 
 static void
-charge(MemoryAccount *account, size_t from, size_t to)
+add_to_account(MemoryAccount *account, size_t from, size_t to)
 {
 	for (; account != NULL; account = account->whole)
 	{
@@ -139,9 +139,9 @@ memory_set_whole(MemoryAccount *account, MemoryAccount *whole)
 {
 	if (account->whole == whole)
 		return;
-	charge(account->whole, account->held, 0);
+	add_to_account(account->whole, account->held, 0);
 	account->whole = whole;
-	charge(whole, 0, account->held);
+	add_to_account(whole, 0, account->held);
 }
 
 /*
@@ -155,7 +155,7 @@ memory_resize(MemoryUse use, MemoryAccount *account, size_t from, size_t to)
 		note_answer(from, to);
 	held[use] += counted_bytes(to);
 	held[use] -= counted_bytes(from);
-	charge(account, counted_bytes(from), counted_bytes(to));
+	add_to_account(account, counted_bytes(from), counted_bytes(to));
 	if (use == MEMORY_REQUESTS)
 		note_hog(account);
 }
@@ -174,8 +174,8 @@ end_share(void *arg)
 static void
 charge_account(MemoryShare *share, MemoryAccount *account)
 {
-	charge(share->account, counted_bytes(share->bytes), 0);
-	charge(account, 0, counted_bytes(share->bytes));
+	add_to_account(share->account, counted_bytes(share->bytes), 0);
+	add_to_account(account, 0, counted_bytes(share->bytes));
 	if (share->use == MEMORY_REQUESTS)
 	{
 		note_hog(share->account);

@@ -92,8 +92,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 PR_SET_PDEATHSIG = 1
 ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+http.server.ThreadingHTTPServer.request_queue_size = 128
 server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-server.request_queue_size = 128
 with open(os.path.join(sys.argv[1], 'port.new'), 'w') as ready:
     ready.write(str(server.server_address[1]))
 os.rename(os.path.join(sys.argv[1], 'port.new'), os.path.join(sys.argv[1], 'port'))
