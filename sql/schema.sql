@@ -70,8 +70,8 @@ CREATE TABLE @extschema@.gen_jobs
 -- On another page, these would take more WAL and leave holes.
 ALTER TABLE @extschema@.gen_jobs SET (fillfactor = 25, autovacuum_vacuum_scale_factor = 0.02,
 	autovacuum_vacuum_threshold = 1000);
--- most inputs are compressed already
-ALTER TABLE @extschema@.gen_jobs ALTER COLUMN inputs SET STORAGE EXTERNAL;
+-- Most inputs are compressed already, and so are most answers that are kept for a while: pictures, in base64.
+ALTER TABLE @extschema@.gen_jobs ALTER COLUMN inputs SET STORAGE EXTERNAL, ALTER COLUMN remote SET STORAGE EXTERNAL;
 
 CREATE INDEX gen_jobs_ready ON @extschema@.gen_jobs (server, owner, tenant, priority, run_at, id) WHERE state = 'queued';
 CREATE INDEX gen_jobs_due ON @extschema@.gen_jobs (run_at) WHERE state = 'queued';

@@ -549,6 +549,8 @@ CREATE TRIGGER genjob_after_callbacks AFTER INSERT OR UPDATE ON genjob.callbacks
 COMMENT ON TRIGGER genjob_after_callbacks ON genjob.callbacks IS 'wakes the dispatcher';
 ALTER TABLE genjob.callbacks ENABLE ALWAYS TRIGGER genjob_after_callbacks;
 
+-- most answers that are kept for a while are pictures, in base64
+ALTER TABLE @extschema@.gen_jobs ALTER COLUMN remote SET STORAGE EXTERNAL;
 -- cancels are told to the provider also after a restart
 CREATE INDEX gen_jobs_cancelling ON @extschema@.gen_jobs (server, id)
 	WHERE remote IS NOT NULL AND state IN ('failed', 'cancelled');

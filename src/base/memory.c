@@ -264,6 +264,18 @@ memory_room_for_claims(bool *any_size)
 	return free_for_claims() / (SHARE + 1) * SHARE;
 }
 
+/*
+ * Returns how many bytes all bodies take, without what one huge request takes
+ * beyond the half.
+ */
+static size_t
+held_beside_excess(void)
+{
+	size_t half = memory_limit() / 2;
+
+	return memory_held() - (hog != NULL ? hog->held - Min(hog->held, half) : 0);
+}
+
 static bool
 has_nothing(const MemoryAccount *account)
 {
@@ -316,9 +328,7 @@ memory_may_claim(const MemoryAccount *account, size_t bytes)
 bool
 memory_is_first(const MemoryAccount *account, size_t bytes)
 {
-	size_t half = memory_limit() / 2;
-	size_t excess = hog != NULL ? hog->held - Min(hog->held, half) : 0;
-	size_t all = memory_held() - excess;
+	size_t all = held_beside_excess();
 
 	return account != NULL && has_nothing(account) &&
 		   counted_bytes(bytes) <= (memory_limit() - Min(all, memory_limit())) / (SHARE + 1);
@@ -362,10 +372,11 @@ bool
 memory_may_read(size_t bytes, const MemoryShare *own)
 {
 	size_t mine = own ? counted_bytes(own->bytes) : 0;
+	size_t all = own != NULL && own->account == hog ? memory_held() : held_beside_excess();
 
 	/* the table's sizes have headers of a few bytes */
 	return counted_bytes(bytes) == 0 || held[MEMORY_REQUESTS] == mine ||
-		   memory_held() + bytes <= memory_limit() + MEMORY_SMALL;
+		   all + bytes <= memory_limit() + MEMORY_SMALL;
 }
 
 /*

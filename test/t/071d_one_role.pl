@@ -128,8 +128,8 @@ subtest 'users 304: requests that their server does not read keep the large ones
 	my $mute_url = 'http://127.0.0.1:' . $mute->sockport;
 	create_server($node, 'mute', 'http', $mute_url, timeout => '480 h', max_in_flight => 100);
 	query('GRANT USAGE ON FOREIGN SERVER mute TO mallory');
-	hold_memory('mute', 'mallory', 40_000_000);
-	ok($node->poll_query_until('postgres', $running, 1), 'one that takes all that requests may have');
+	hold_memory('mute', 'mallory', 70_000_000);
+	ok($node->poll_query_until('postgres', $running, 1), 'one that takes more than all');
 	hold_memory('mute', 'mallory', 300_000, 5_000_000);
 	large_go_on('beside it');
 	# a request that is being built by another process is not counted for a moment
