@@ -20,6 +20,7 @@
 
 #define DEAD_PEER_MS 120000 /* without an acknowledgment: the kernel cuts the connection */
 
+#define MAX_ANSWER_LINES 1000 /* headers and trailers of one answer */
 /* For all answers to a call together: there may be many interim ones */
 #define MAX_HEADER_LINES 4000
 #define MAX_FOLDED_LINES 100 /* with each, libcurl copies all that came before */
@@ -61,10 +62,13 @@ header_callback(char *line, size_t size, size_t count, void *arg)
 	HttpTransfer *transfer = arg;
 
 	bool is_folded = count > 0 && (line[0] == ' ' || line[0] == '\t');
+	bool is_status = !transfer->has_body && count > 5 && memcmp(line, "HTTP/", 5) == 0;
 
 	transfer->header_lines++;
+	transfer->answer_lines = is_status ? 1 : transfer->answer_lines + 1;
 	transfer->folded_lines += is_folded;
-	if (transfer->header_lines > MAX_HEADER_LINES || transfer->folded_lines > MAX_FOLDED_LINES)
+	if (transfer->answer_lines > MAX_ANSWER_LINES || transfer->header_lines > MAX_HEADER_LINES ||
+		transfer->folded_lines > MAX_FOLDED_LINES)
 	{
 		transfer->is_flooded = true;
 		return 0;
@@ -75,7 +79,7 @@ header_callback(char *line, size_t size, size_t count, void *arg)
 	if (is_folded)
 		join_lines(transfer->reply->headers);
 	/* a new status line: what came before was an interim answer */
-	if (count > 5 && memcmp(line, "HTTP/", 5) == 0)
+	if (is_status)
 	{
 		transfer->reply->headers->len = 0;
 		transfer->is_stream = false;

@@ -61,6 +61,7 @@ struct HttpTransfer
 	uint64 expected;         /* bytes of its body for which memory is reserved */
 	MonoTime received_at;    /* when the last byte of its body came; at first, when it was sent */
 	int header_lines;        /* of all answers, interim ones too, and trailers */
+	int answer_lines;        /* those of the present one */
 	int folded_lines;        /* header lines that continue another one */
 	bool is_flooded;         /* it brought far more bytes than answer */
 	uint64 flood_connection; /* number of the connection whose bytes are counted; 0: none */
