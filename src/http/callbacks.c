@@ -70,7 +70,7 @@ header_callback(char *line, size_t size, size_t count, void *arg)
 	if (transfer->answer_lines > MAX_ANSWER_LINES || transfer->header_lines > MAX_HEADER_LINES ||
 		transfer->folded_lines > MAX_FOLDED_LINES)
 	{
-		transfer->is_flooded = true;
+		transfer->flood = "its headers and trailers have too many lines";
 		return 0;
 	}
 	/* a trailer is no header (RFC 9110, 6.5.1): it must not change what the body is */

@@ -49,7 +49,7 @@ classify_error(const HttpTransfer *transfer, CURLcode code)
 		return HTTP_FORBIDDEN;
 	if (transfer->refused_resending || transfer->found_dead)
 		return HTTP_CUT;
-	if (transfer->is_flooded || is_too_long_a_line(transfer, code))
+	if (transfer->flood != NULL || is_too_long_a_line(transfer, code))
 		return HTTP_GARBLED;
 	switch (code)
 	{
@@ -96,8 +96,8 @@ describe_error(HttpTransfer *transfer, CURLcode code)
 
 	if (transfer->reply->error == HTTP_OK)
 		text[0] = '\0';
-	else if (transfer->is_flooded)
-		strlcpy(text, "more than a megabyte came without an answer in it", CURL_ERROR_SIZE);
+	else if (transfer->flood != NULL)
+		strlcpy(text, transfer->flood, CURL_ERROR_SIZE);
 	else if (transfer->refused_resending)
 		strlcpy(text, CLOSED_MEANWHILE, CURL_ERROR_SIZE);
 	else if (transfer->found_dead || transfer->is_untaken)
@@ -150,6 +150,6 @@ outcome_note(HttpTransfer *transfer, CURLcode code)
 	reply->error_text = transfer->error_text;
 	describe_error(transfer, code);
 	/* nobody reads them, and each line would be searched for secrets */
-	if (transfer->is_flooded)
+	if (transfer->flood != NULL)
 		reply->headers->len = 0;
 }

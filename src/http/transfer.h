@@ -63,7 +63,7 @@ struct HttpTransfer
 	int header_lines;        /* of all answers, interim ones too, and trailers */
 	int answer_lines;        /* those of the present one */
 	int folded_lines;        /* header lines that continue another one */
-	bool is_flooded;         /* it brought far more bytes than answer */
+	const char *flood;       /* why it is cut: it brought far more than an answer has; or NULL */
 	uint64 flood_connection; /* number of the connection whose bytes are counted; 0: none */
 	uint64 flood_bytes;      /* bytes of it that had been read when counting began */
 	uint64 flood_received;   /* bytes of the body that had come by then */

@@ -72,7 +72,7 @@ end_flood(HttpTransfer *transfer)
 	else if (bytes.least > transfer->flood_bytes + FLOOD_BYTES +
 							   FLOOD_RATIO * (received - transfer->flood_received))
 	{
-		transfer->is_flooded = true;
+		transfer->flood = "more than a megabyte came without an answer in it";
 		http_finish(transfer, CURLE_RECV_ERROR);
 	}
 }

@@ -17,8 +17,8 @@
 #include "base/guard.h"
 #include "base/marker.h"
 #include "life/calls.h"
-#include "life/cuts.h"
 #include "life/fetch.h"
+#include "life/step.h"
 #include "life/store.h"
 #include "protocol/awsjson.h"
 #include "schedule/schedule.h"
@@ -342,7 +342,7 @@ calls_begin(Call *call, HttpRequest *http)
 	call->http = http;
 	if (!guard_try(begin_transfer, call, &error) || call->transfer == NULL)
 		return false;
-	if (cuts_concern(call->step))
+	if (steps_table[call->step].counts_crashes)
 		call->noted = marker_begin_call(call->job->id, call->job->attempt, call->step);
 	return true;
 }

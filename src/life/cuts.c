@@ -5,7 +5,8 @@
  *
  * A submission that crashes PostgreSQL, or takes all memory, is counted in the
  * row (outcome.c).  The calls after it belong to the same attempt and write
- * nothing, so the marker counts the crashes for them.  The call that crashes
+ * nothing, so the marker counts the crashes for those of the steps that count
+ * them (steps.c).  The call that crashes
  * PostgreSQL may be one of many that are under way.  So after FREE_LOSSES
  * crashes each of them waits, longer each time, and only a job that does not
  * get through then is given up.
@@ -17,18 +18,8 @@
 #include "base/marker.h"
 #include "life/cuts.h"
 
-/*
- * True if the crashes during calls of that step are counted here.  A job that
- * fetches or submits is lost (VERDICT_LOST); what is beside a submission ends
- * with it.
- */
-bool
-cuts_concern(JobStep step)
-{
-	return step != STEP_SUBMIT && step != STEP_FETCH && step != STEP_PROGRESS;
-}
-
-#define FREE_LOOKUPS 1
+#define FREE_LOOKUPS \
+	1 /* crashes in a row that cost nothing, if another attempt may follow a lookup */
 
 /*
  * Returns how many crashes count as failures.  If another attempt may follow a
@@ -68,7 +59,7 @@ cuts_prevent(Job *job, JobStep step, Next *next)
 	int failures;
 	int most;
 
-	if (!cuts_concern(step) || job->options == NULL)
+	if (!steps_table[step].counts_crashes || job->options == NULL)
 		return false;
 	failures = count_failures(job, step);
 	if (failures <= 0)

@@ -9,7 +9,6 @@
 
 #define FREE_LOSSES 3 /* crashes in a row that cost a job nothing */
 
-extern bool cuts_concern(JobStep step);
 extern bool cuts_prevent(Job *job, JobStep step, Next *next);
 
 #endif /* GENJOB_CUTS_H */

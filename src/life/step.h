@@ -42,7 +42,8 @@ typedef struct Step
 	bool only_asks; /* cutting its call loses nothing; it counts against the budget of questions */
 	bool is_beside; /* its call runs beside the call of the job's step */
 	bool may_be_judged_apart; /* a writer may judge a large answer, by judge() or in process/writer.c */
-	bool needs_no_body;       /* a large answer is not worth reading: its status is enough */
+	bool counts_crashes; /* crashes during its calls are counted, so that it is given up (cuts.c) */
+	bool needs_no_body;  /* a large answer is not worth reading: its status is enough */
 	void (*line_up)(Job *job); /* puts the job into its server's line; it is admitted there */
 
 	/* Work that job->verdict needs before it is reported */

@@ -26,39 +26,39 @@ const Step steps_table[JOB_STEPS] = {
 		.answered = fetch_answered, .judge = reply_judge, .woken = fetch_woken, .saved = fetch_saved},
 
 	[STEP_LOOKUP] = {
-		.name = "lookup", .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,
+		.name = "lookup", .counts_crashes = true, .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,
 		.may_be_judged_apart = true,
 		.is_due = lookup_is_due, .begin = lookup_begin,
 		.build = lookup_build, .unbuilt = lookup_unbuilt, .given_up = lookup_given_up,
 		.answered = lookup_answered},
 
 	[STEP_POLL] = {
-		.name = "poll", .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,
+		.name = "poll", .counts_crashes = true, .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,
 		.may_be_judged_apart = true,
 		.is_due = poll_is_due, .begin = poll_begin,
 		.build = poll_build, .unbuilt = poll_unbuilt,
 		.answered = poll_answered, .judge = poll_judge, .woken = poll_woken},
 
 	[STEP_RESULT] = {
-		.name = "result", .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,
+		.name = "result", .counts_crashes = true, .phase = ACTIVITY_POLLING, .only_asks = true, .line_up = asking_line_up,
 		.may_be_judged_apart = true,
 		.build = poll_build_result, .unbuilt = poll_unbuilt,
 		.answered = poll_answered_result, .judge = poll_judge_result},
 
 	[STEP_DOWNLOAD] = {
-		.name = "download", .phase = ACTIVITY_DOWNLOADING, .may_be_judged_apart = true,
+		.name = "download", .counts_crashes = true, .phase = ACTIVITY_DOWNLOADING, .may_be_judged_apart = true,
 		.is_due = download_is_due, .begin = download_begin,
 		.build = download_build, .unbuilt = download_unbuilt, .given_up = download_given_up,
 		.answered = download_answered, .uploaded = pour_go_on, .woken = download_woken},
 
 	[STEP_STORE] = {
-		.name = "store", .phase = ACTIVITY_STORING,
+		.name = "store", .counts_crashes = true, .phase = ACTIVITY_STORING,
 		.is_due = store_is_due, .begin = store_begin,
 		.build = store_build, .unbuilt = store_unbuilt, .given_up = store_given_up, .starved = store_starved,
 		.answered = store_answered, .uploaded = store_uploaded, .woken = store_woken},
 
 	[STEP_CANCEL] = {
-		.name = "cancel", .line_up = cancelline_line_up, .needs_no_body = true,
+		.name = "cancel", .counts_crashes = true, .line_up = cancelline_line_up, .needs_no_body = true,
 		.build = cancel_build, .unbuilt = cancel_unbuilt, .given_up = cancel_given_up, .starved = cancel_starved,
 		.answered = cancel_answered, .admitted = cancel_admitted, .saved = cancel_saved},
 

@@ -10,8 +10,8 @@
  * most PART times as many calls as they leave free.  Servers of superusers
  * have what their options say.
  *
- * The calls of each role are counted anew for each look at the queues.  Their
- * memory is counted as it is taken: base/memory.c has a like rule for the
+ * Each look at the queues counts the calls of each role.  Their memory is
+ * counted as it is taken: base/memory.c has a like rule for the
  * account of a role as for that of a server.
  */
 #include "postgres.h"

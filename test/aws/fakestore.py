@@ -20,8 +20,7 @@ An upload in parts keeps its parts; ListParts gives pages of 1,000.
 
 The first RULE whose "match", a pattern, is found in "METHOD PATH" changes the answer: "status", "headers", "body";
 "filler": N more bytes of body; "cut": the connection ends N bytes before the end that Content-Length gives. With
-"does" the store does what was asked, and answers what it would but for that; without it, it does nothing. "times": N
-calls, and then no more.
+"does" the store does what was asked; without it, it does nothing. "times": N calls, and then no more.
 """
 import ctypes
 import datetime

@@ -59,7 +59,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         claimed = self.headers.get('X-Amz-Content-SHA256')
         if claimed is not None and claimed != hashlib.sha256(body).hexdigest():
             return 'the body is another one'
-        # not self.path, of which Python takes slashes
+        # not self.path: Python removes slashes from it
         url = 'http://' + self.headers['Host'] + self.requestline.split(' ')[1]
         token = self.headers.get('X-Amz-Security-Token')
         canonical, signature = sign(self.command, url, self.headers, body, match, token)

@@ -36,7 +36,7 @@ subtest 'a rate' => sub {
 		GROUP BY a.started_at, a.id};
 	eventually("SELECT coalesce(max(n) >= 114, false) FROM ($minute) m", '... with 120 a minute, within 5 %');
 	my $burst = query(q{SELECT count(*) FROM gen_jobs WHERE server = 'paced' AND started_at = (SELECT min(started_at) FROM gen_jobs WHERE server = 'paced')});
-	is($burst, 10, '... of which as many as rate_burst says start at once');
+	is($burst, 10, '... as many as rate_burst says start at once');
 	my $most = query("SELECT max(n) FROM ($minute) m");
 	cmp_ok($most, '<=', 131, '... and never more than 120 and a burst');
 	query(q{ALTER SERVER paced OPTIONS (DROP rate_burst, DROP rate_limit)});

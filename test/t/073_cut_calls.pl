@@ -141,7 +141,7 @@ subtest "ends $try: stops, terminations and crashes of others count against a do
 };
 $try++;
 
-subtest 'genjob.retry() of a job that was given up tries it anew' => sub {
+subtest 'genjob.retry() of a job that was given up tries it again' => sub {
 	$standin->reset;
 	my $id = enqueue($node, 'asked',
 		StandIn::request(prompt => 'r', standin => { id => 'r', download_faults => [ ($forever) x 5 ] }));

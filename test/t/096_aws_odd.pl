@@ -279,7 +279,7 @@ subtest 'a function fails, in many ways' => sub {
 	}
 	$job = $fails->('Unhandled', 'x' x 100, 60000);
 	like("$job->{state} " . substr($job->{error}, 0, 90), qr/^failed .*\(Unhandled\)/, '6 MB of no JSON');
-	cmp_ok(length $job->{error}, '<', 10000, '... of which the error says a part');
+	cmp_ok(length $job->{error}, '<', 10000, '... the error has a part of it');
 	$job = $fails->("Un\x{1}handled; 'x'", '{"errorMessage": "m"}');
 	is($job->{state}, 'failed', 'a kind that nobody knows');
 };
