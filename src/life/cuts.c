@@ -5,11 +5,11 @@
  *
  * A submission that crashes PostgreSQL, or takes all memory, is counted in the
  * row (outcome.c).  The calls after it belong to the same attempt and write
- * nothing, so the marker counts the crashes for those of the steps that count
- * them (steps.c).  The call that crashes
- * PostgreSQL may be one of many that are under way.  So after FREE_LOSSES
- * crashes each of them waits, longer each time, and only a job that does not
- * get through then is given up.
+ * nothing, so the marker counts the crashes, for the steps that the table of
+ * steps names (counts_crashes).  The call that crashes PostgreSQL may be one
+ * of many that are under way.  So after FREE_LOSSES crashes each of them
+ * waits, longer each time, and only a job that does not get through then is
+ * given up.
  */
 #include "postgres.h"
 
@@ -18,8 +18,7 @@
 #include "base/marker.h"
 #include "life/cuts.h"
 
-#define FREE_LOOKUPS \
-	1 /* crashes in a row that cost nothing, if another attempt may follow a lookup */
+#define FREE_LOOKUPS 1 /* instead of FREE_LOSSES, if another attempt may follow */
 
 /*
  * Returns how many crashes count as failures.  If another attempt may follow a

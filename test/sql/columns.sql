@@ -15,7 +15,7 @@ SELECT attname, format_type(atttypid, atttypmod) AS type, attnotnull AS not_null
 -- the states are looked up by name
 SELECT enum_range(NULL::gen_job_state);
 
--- what is binary is kept as it is, out of line: pictures do not compress
+-- what is binary, or pictures in base64, is kept as it is, out of line: pictures do not compress
 SELECT attrelid::regclass, attname, attstorage FROM pg_attribute
-	WHERE attrelid IN ('gen_jobs'::regclass, 'gen_outputs'::regclass) AND attname IN ('inputs', 'data')
+	WHERE attrelid IN ('gen_jobs'::regclass, 'gen_outputs'::regclass) AND attname IN ('inputs', 'remote', 'data')
 	ORDER BY 1, 2;
