@@ -13,16 +13,18 @@
 #define MAX_SPARE_HANDLES 256
 #define MAX_IDLE_SECONDS 30L
 /*
- * A submission may wait for minutes, among thousands, so it gets a small
- * receive buffer.  Calls without a body have libcurl's 16 kB.  So have
- * submissions to a server whose answers are large: with small pieces a picture
- * takes a fifth longer.
+ * A submission may wait for minutes, among thousands, so it gets small
+ * buffers.  What is large goes by large ones: libcurl fills one buffer, or
+ * empties it, each time that it visits a socket, and other calls are visited
+ * between.
  */
-#define SUBMIT_RECEIVE_BUFFER 4096L
+#define SMALL_RECEIVE_BUFFER 4096L
+#define LARGE_RECEIVE_BUFFER 65536L
 #define LARGE_ANSWER (256 * 1024)
 #define SMALL_SEND_BUFFER \
 	16384L /* libcurl's minimum; from version 8.7 on it keeps it until the answer is there */
 #define LARGE_SEND_BUFFER 65536L
+#define OBJECT_SEND_BUFFER 524288L /* a store answers soon */
 
 static CURL *spare_handles[MAX_SPARE_HANDLES];
 static int n_spare_handles = 0;
@@ -187,6 +189,26 @@ has_no_body(const HttpRequest *request)
 }
 
 /*
+ * Returns the size of the buffer for the answer to a request.
+ */
+static long
+receive_buffer(const HttpRequest *request)
+{
+	if (request->is_download ||
+		(request->account != NULL && request->account->usual >= LARGE_ANSWER))
+		return LARGE_RECEIVE_BUFFER;
+	return has_no_body(request) ? (long) CURL_MAX_WRITE_SIZE : SMALL_RECEIVE_BUFFER;
+}
+
+static long
+send_buffer(const HttpRequest *request, bool has_small_body)
+{
+	if (has_small_body)
+		return SMALL_SEND_BUFFER;
+	return request->object != NULL ? OBJECT_SEND_BUFFER : LARGE_SEND_BUFFER;
+}
+
+/*
  * Sets the method and the body, and resets what a request of the other kind may have left in the handle.
  */
 static CURLcode
@@ -195,20 +217,15 @@ set_method(CURL *easy, const HttpRequest *request, bool has_small_body)
 	/* each of these two makes libcurl POST */
 	curl_easy_setopt(easy, CURLOPT_POSTFIELDS, has_small_body ? request->body : NULL);
 	curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_len);
-	curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE,
-					 has_small_body ? SMALL_SEND_BUFFER : LARGE_SEND_BUFFER);
+	curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, send_buffer(request, has_small_body));
+	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, receive_buffer(request));
 	if (has_no_body(request))
 	{
 		curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
 		curl_easy_setopt(easy, CURLOPT_NOBODY, strcmp(request->method, "HEAD") == 0 ? 1L : 0L);
-		curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long) CURL_MAX_WRITE_SIZE);
 		return curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
 	}
 	curl_easy_setopt(easy, CURLOPT_POST, 1L);
-	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE,
-					 request->account != NULL && request->account->usual >= LARGE_ANSWER
-						 ? (long) CURL_MAX_WRITE_SIZE
-						 : SUBMIT_RECEIVE_BUFFER);
 	return curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
 }
 

@@ -417,6 +417,27 @@ http_work(void)
 	clock_attended(0);
 }
 
+/*
+ * Sends what can be sent at once of calls that were started since http_work(),
+ * and reads no answer.
+ */
+void
+http_send_started(void)
+{
+	struct epoll_event events[MAX_EVENTS];
+	sigset_t saved;
+
+	if (dlist_is_empty(&starting))
+		return;
+	(void) watch_collect(events, lengthof(events));
+	block_signals(&saved);
+	begin_transfers();
+	visits_run_timer();
+	visits_run_timer();
+	http_take_done();
+	restore_signals(&saved);
+}
+
 /* ---------- transfers ---------- */
 
 /*

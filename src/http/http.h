@@ -122,6 +122,7 @@ extern void http_meter_init(HttpMeter *meter);
 extern int http_wait_fd(void);
 extern long http_wait_ms(void);
 extern void http_work(void);
+extern void http_send_started(void);
 
 extern HttpTransfer *http_start(const HttpRequest *request, HttpMeter *meter, MemoryContext owner,
 								void *tag);

@@ -441,7 +441,9 @@ compare_used(const void *a, const void *b)
 /*
  * Returns at most n events that have come, without waiting.  Events of sockets
  * that took least of the loop's time lately come first.  Ends the rest of
- * connections that have an event: they are not usable any more.
+ * connections that have an event: they are not usable any more.  But if a call
+ * has taken one, the event may be its answer, although libcurl has not asked
+ * to wait for it yet.
  */
 int
 watch_collect(struct epoll_event *events, int n)
@@ -455,6 +457,8 @@ watch_collect(struct epoll_event *events, int n)
 	{
 		Watched *socket = &watched[events[i].data.fd];
 
+		if (socket->is_resting && socket->is_untaken != NULL)
+			continue;
 		if (socket->is_resting)
 		{
 			close_stale_connection(events[i].data.fd);

@@ -292,10 +292,10 @@ admit_step(Job *job)
 }
 
 /*
- * Moves on the jobs whose alarm has come, and those whose turn it is to ask.
+ * Moves on the jobs whose alarm has come.
  */
 void
-life_wake(MonoTime now)
+life_wake_due(MonoTime now)
 {
 	Job *job;
 
@@ -304,6 +304,17 @@ life_wake(MonoTime now)
 		job_stop_waking(job);
 		drive_marked(job, wake_step);
 	}
+}
+
+/*
+ * Moves on the jobs whose alarm has come, and those whose turn it is to ask.
+ */
+void
+life_wake(MonoTime now)
+{
+	Job *job;
+
+	life_wake_due(now);
 	while ((job = asking_next(now)) != NULL)
 		drive_marked(job, admit_step);
 	leftover_work(now);

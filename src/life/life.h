@@ -31,6 +31,7 @@ extern Verdict *life_judge_saved(const ReplySource *source, Remote *remote);
 extern void life_resumed(Job *job, Judged *judged);
 
 /* Time has passed */
+extern void life_wake_due(MonoTime now);
 extern void life_wake(MonoTime now);
 extern void life_rescue(bool is_last);
 extern int life_count_storing(void);

@@ -54,6 +54,7 @@
 
 #define TRACED_TURN_US 5000 /* a turn that takes longer is traced */
 #define COLLECT_MS 10       /* for reading answers, before anything else is looked at */
+#define SEND_US 1000        /* between two sendings in that time */
 #define RESCUE_US \
 	(3 * USECS_PER_SEC)      /* of the time to leave, for writing what did not reach its store */
 #define MOST_NAMED 100       /* jobs in a line of the log */
@@ -181,12 +182,28 @@ may_leave(void)
 /* ---------- the loop ---------- */
 
 /*
+ * Sends the calls of jobs that waited for the end of another job's call: what
+ * follows in the turn takes milliseconds, and their server would have nothing
+ * to do.  *next: when to do so again.
+ */
+static void
+send_woken(MonoTime *next)
+{
+	if (leave_at == 0)
+		life_wake_due(clock_mono());
+	http_send_started();
+	*next = clock_uptime() + SEND_US;
+}
+
+/*
  * Moves all calls on, then for COLLECT_MS the jobs whose calls have ended.  If
  * some are left, http_wait_ms() returns 0.
  */
 static void
 collect_answers(void)
 {
+	MonoTime now = 0;
+	MonoTime send_at = 0;
 	MonoTime enough;
 	void *call;
 	HttpReply *reply;
@@ -200,9 +217,13 @@ collect_answers(void)
 	{
 		if (!writers_take_answer(call, reply))
 			life_answered(call, reply);
-		if (clock_uptime() >= enough)
+		now = clock_uptime();
+		if (now >= send_at)
+			send_woken(&send_at);
+		if (now >= enough)
 			break;
 	}
+	send_woken(&send_at);
 }
 
 static void
