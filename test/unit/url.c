@@ -25,6 +25,10 @@ test_check(void)
 		{"https://api.test?key=1", false},
 		{"https://api.test/#top", false},
 		{"https://", false},
+		{"https:///api.test", false},
+		{"http:////api.test", false},
+		{"http:///127.0.0.1:8080/v1", false},
+		{"https://api.test//v1", true},
 		{"file:///etc/passwd", false},
 	};
 	int i;
