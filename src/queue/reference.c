@@ -110,8 +110,8 @@ find_store(const char *bucket, const OutputStore *store, Oid owner, MappingOptio
 }
 
 /*
- * Notes a secret of a link for as long as the job lives.  n is the place that
- * it has in the list if there is one store only: keys are noted once.
+ * Notes a secret of a link for as long as the job lives, but not twice at the
+ * place n of the list: where that of the first store is.
  */
 static void
 note_secret(Job *job, const char *secret, int n)
@@ -135,12 +135,11 @@ make_link(Job *job, Reference *reference, const Server *server, const MappingOpt
 {
 	int64 seconds = job->options->timeout / 1000 + SECS_PER_HOUR;
 	RequestSource source = {.options = &server->options, .secrets = secrets, .now_unix = time(NULL)};
-
 	char *signature;
 
 	reference->link = link_to_read(&source, key, (int) Min(seconds, SIGV4_MAX_EXPIRY), &signature);
-	note_secret(job, secrets->access_key_id, 0);
-	note_secret(job, secrets->session_token, 1);
+	/* not the access key: outputs may be links that others have made with it */
+	note_secret(job, secrets->session_token, 0);
 	note_secret(job, signature, INT_MAX);
 }
 
