@@ -66,7 +66,6 @@ check_url_parts(CURLU *parts)
 const char *
 url_check(const char *url)
 {
-	const char *host = strstr(url, "://");
 	CURLU *parts;
 	const char *problem;
 	const char *p;
@@ -78,8 +77,8 @@ url_check(const char *url)
 	parts = curl_url();
 	if (parts == NULL)
 		return "Out of memory.";
-	/* libcurl accepts one slash, and three, for two; what reads a host here does not */
-	if (host == NULL || host[3] == '/' ||
+	/* libcurl accepts one slash, and three, for two */
+	if (strstr(url, "://") == NULL ||
 		curl_url_set(parts, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK)
 		problem =
 			"An address is expected, such as \"http://127.0.0.1:8188\" or \"https://api.example.com\".";

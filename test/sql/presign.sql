@@ -80,6 +80,8 @@ ALTER SERVER regress_odd OPTIONS (SET url 'http://example.com/a/../b');
 ALTER SERVER regress_odd OPTIONS (SET url 'http://example.com/a/%2E');
 ALTER SERVER regress_odd OPTIONS (SET url 'http://example.com/.%2e/a');
 ALTER SERVER regress_odd OPTIONS (SET url 'http://example.com/.a/b../...');
+ALTER SERVER regress_odd OPTIONS (SET url 'http:///example.com:81/a:///b');
+SELECT substring(genjob.presign('s3://odd/a'), '^[^?]*');
 DROP SERVER regress_odd CASCADE;
 
 -- ---- outputs: for who sees them, whatever the row says that is given ----
