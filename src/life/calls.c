@@ -99,6 +99,7 @@ calls_request_source(const Job *job)
 		.n_inputs = job->submission.n_inputs,
 		.references = job->submission.references,
 		.n_references = job->submission.n_references,
+		.link_secrets = job->link_secrets,
 		.idempotency_key = job->idempotency_key,
 		.token = job->submission.token,
 		.tenant = job->tenant,

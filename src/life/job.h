@@ -291,6 +291,8 @@ typedef struct Job
 	MonoTime wake_at;  /* valid while is_waking */
 	LineWaiter waiter; /* where it waits for a call, and where that call counts */
 
+	List *link_secrets; /* of char *, in context: of the links in the request, also after submission is freed */
+
 	/* The prediction that the provider has named */
 	Remote remote;
 	bool is_saved;            /* remote is in the table */

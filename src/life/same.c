@@ -61,7 +61,7 @@ has_links(const RequestSource *source)
 
 	for (i = 0; i < source->n_references; i++)
 	{
-		if (source->references[i].signature != NULL)
+		if (source->references[i].link != NULL)
 			return true;
 	}
 	return false;

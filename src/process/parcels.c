@@ -250,9 +250,9 @@ pass_error(SpoolStream *stream, ErrorData **error)
 
 /* ---------- a request to be built ---------- */
 
-StaticAssertDecl(sizeof(void *) != 8 || sizeof(RequestSource) == 104,
+StaticAssertDecl(sizeof(void *) != 8 || sizeof(RequestSource) == 112,
 				 "pass the new field of RequestSource, and then say how large it is");
-StaticAssertDecl(sizeof(void *) != 8 || sizeof(Reference) == 72,
+StaticAssertDecl(sizeof(void *) != 8 || sizeof(Reference) == 64,
 				 "pass the new field of Reference, and then say how large it is");
 StaticAssertDecl(sizeof(void *) != 8 || sizeof(HttpRequest) == 152,
 				 "pass the new field of HttpRequest, and then say how large it is");
@@ -301,7 +301,6 @@ pass_references(SpoolStream *stream, RequestSource *source)
 		SPOOL_PASS(stream, reference->wants_link);
 		spool_pass_text(stream, (char **) &reference->url);
 		spool_pass_text(stream, &reference->link);
-		spool_pass_text(stream, &reference->signature);
 	}
 }
 
@@ -329,6 +328,7 @@ parcel_pass_order(SpoolStream *stream, Order *order)
 	spool_pass_text(stream, (char **) &source->request);
 	pass_inputs(stream, source);
 	pass_references(stream, source);
+	pass_texts(stream, &source->link_secrets);
 	spool_pass_text(stream, (char **) &source->idempotency_key);
 	spool_pass_text(stream, (char **) &source->tenant);
 	spool_pass_text(stream, (char **) &source->token);

@@ -8,7 +8,8 @@
  * Pure.  Sources:
  * https://smithy.io/2.0/aws/protocols/aws-json-1_0-protocol.html; for error
  * types the API references of Step Functions, SQS and Lambda's Invoke, and
- * AWS's "Common errors".
+ * AWS's "Common errors"; and what botocore takes for throttling
+ * (retries/standard.py).
  */
 #include "postgres.h"
 
@@ -148,7 +149,14 @@ static const TypeStatus types[] = {
 	{"ExecutionLimitExceeded", 429},
 	{"KmsThrottled", 429},
 	{"KmsThrottlingException", 429},
+	{"KMS.ThrottlingException", 429},
 	{"OverLimit", 429},
+	{"BandwidthLimitExceeded", 429},
+	{"LimitExceededException", 429},
+	{"PriorRequestNotComplete", 429},
+	{"ProvisionedThroughputExceededException", 429},
+	{"TransactionInProgressException", 429},
+	{"EC2ThrottledException", 429},
 	{"SlowDown", 503},
 	{"ServiceUnavailable", 503},
 	{"ServiceUnavailableException", 503},
@@ -156,6 +164,7 @@ static const TypeStatus types[] = {
 	{"InternalServerError", 500},
 	{"InternalError", 500},
 	{"RequestTimeout", 408},
+	{"RequestTimeoutException", 408},
 	{"AccessDenied", 403},
 	{"AccessDeniedException", 403},
 	{"ExpiredToken", 403},
@@ -172,7 +181,9 @@ static const TypeStatus types[] = {
 	{"RequestExpired", 403},
 	{"SignatureDoesNotMatch", 403},
 	{"UnrecognizedClientException", 403},
+	{"AWS.SimpleQueueService.NonExistentQueue", 404},
 	{"ExecutionDoesNotExist", 404},
+	{"InvalidAddress", 404},
 	{"QueueDoesNotExist", 404},
 	{"ResourceNotFoundException", 404},
 	{"StateMachineDoesNotExist", 404},
@@ -180,16 +191,18 @@ static const TypeStatus types[] = {
 
 /*
  * The types of Lambda whose own status misleads: 502 would mean that the
- * function may have run, and 410 that it is gone.  With none of them it has
- * run.
+ * function may have run, 410 that it is gone, and 409 that it is at work.
+ * With none of them this call has run it.
  */
 static const TypeStatus function_types[] = {
 	{"EC2ThrottledException", 429},
+	{"ThrottlingException", 429},
 	{"EC2UnexpectedException", 500},
 	{"EFSIOException", 500},
 	{"ENILimitReachedException", 500},
 	{"ResourceNotReadyException", 500},
 	{"SubnetIPAddressLimitReachedException", 500},
+	{"DurableExecutionAlreadyStartedException", 400}, /* with another payload */
 	{"EC2AccessDeniedException", 400},
 	{"InvalidRuntimeException", 400},
 	{"InvalidSecurityGroupIDException", 400},
@@ -313,16 +326,20 @@ awsjson_types_count(const ServerOptions *options)
 
 /*
  * Replaces the status of a refusal by the one that says what the error's type
- * means.  The user's option retry_status is about Lambda's own statuses.
+ * means.  In the JSON protocol, a 4xx says less than the type: SQS's model has
+ * RequestThrottled as 403.  A 5xx stays: 502 means that the call may have been
+ * accepted.  The user's option retry_status is about Lambda's own statuses.
  */
 void
 awsjson_read_status(const ServerOptions *options, HttpReply *reply)
 {
 	bool is_json = options->preset->target != NULL;
+	bool is_read =
+		is_json ? reply->status >= 400 && reply->status < 500 : options->retry_status == NULL;
 	char *type;
 	int status;
 
-	if (reply->error != HTTP_OK || (is_json ? reply->status != 400 : options->retry_status != NULL))
+	if (reply->error != HTTP_OK || !is_read)
 		return;
 	type = awsjson_error_type(options, reply);
 	status = is_json ? status_of_type(types, lengthof(types), type)
@@ -352,11 +369,16 @@ awsjson_advice(const char *type, const char *words)
 	static const char *const keys[] = {"UnrecognizedClientException", "InvalidClientTokenId",
 									   "MissingAuthenticationTokenException", NULL};
 	static const char *const tokens[] = {"ExpiredToken", "ExpiredTokenException", NULL};
-	static const char *const denials[] = {"AccessDenied", "AccessDeniedException", NULL};
+	static const char *const denials[] = {"AccessDenied", "AccessDeniedException",
+										  "KmsAccessDenied", "KmsAccessDeniedException", NULL};
 	static const char *const signatures[] = {"InvalidSignatureException", "SignatureDoesNotMatch",
 											 "RequestExpired", NULL};
-	static const char *const absences[] = {"QueueDoesNotExist", "StateMachineDoesNotExist",
-										   "ResourceNotFoundException", NULL};
+	static const char *const absences[] = {"QueueDoesNotExist",
+										   "AWS.SimpleQueueService.NonExistentQueue",
+										   "InvalidAddress",
+										   "StateMachineDoesNotExist",
+										   "ResourceNotFoundException",
+										   NULL};
 
 	if (is_one_of(type, keys))
 		return " Check access_key_id in the user mapping.";

@@ -14,6 +14,7 @@
 
 #include "base/clip.h"
 #include "protocol/binary.h"
+#include "protocol/building.h"
 #include "protocol/links.h"
 
 #define MAX_SHOWN 100 /* bytes of a wrong value in an error */
@@ -138,6 +139,20 @@ links_resolve(const RequestSource *source, cJSON *params)
 		else
 			links_resolve(source, node->child);
 	}
+}
+
+/*
+ * Notes what the request's links have of secrets, so that no answer repeats
+ * it.  Calls about a prediction need this, too: many providers show its input
+ * in each answer.
+ */
+void
+links_note_secrets(HttpRequest *http, const RequestSource *source)
+{
+	ListCell *cell;
+
+	foreach(cell, source->link_secrets)
+		headers_add_secret(http, pstrdup(lfirst(cell)));
 }
 
 /*

@@ -314,22 +314,6 @@ plain_target(const RequestSource *source, cJSON *params)
 }
 
 /*
- * Notes the signatures of the request's links as secrets, so that the answer
- * does not repeat them.
- */
-static void
-note_links(HttpRequest *http, const RequestSource *source)
-{
-	int i;
-
-	for (i = 0; i < source->n_references; i++)
-	{
-		if (source->references[i].signature != NULL)
-			headers_add_secret(http, pstrdup(source->references[i].signature));
-	}
-}
-
-/*
  * Builds what to send for a job, in the current memory context; it points to the options.  Raises an error for the user
  * if the request and its binaries do not fit together.
  */
@@ -360,7 +344,7 @@ request_build(const RequestSource *source)
 	take_body(http, &target.body);
 	headers_set_all(http, source, &target.body);
 	headers_set_list(http, target.headers);
-	note_links(http, source);
+	links_note_secrets(http, source);
 	if (options_hands_over(options))
 		handover_set_header(http, source);
 	if (options->preset->target != NULL)
@@ -483,6 +467,7 @@ request_follow(const RequestSource *source, const Remote *remote, const Address 
 		http->body_len = strlen(http->body);
 	}
 	headers_set_server(http, source);
+	links_note_secrets(http, source);
 	if (signing_is_due(source->options))
 		signing_sign(http, source);
 	http->shown_url = url_shown(http->url);

@@ -32,8 +32,7 @@ typedef struct Reference
 	bool wants_data; /* the request has its bytes: if they are in an object store, they are fetched */
 	bool wants_link; /* the request has a link to it, if it is in an object store */
 	const char *url; /* s3://bucket/key; if the request itself names the object, job is 0 */
-	char *link;      /* presigned; or NULL */
-	char *signature; /* in link: a secret; or NULL */
+	char *link;      /* presigned, and a secret; or NULL */
 } Reference;
 
 /*
@@ -48,6 +47,7 @@ typedef struct RequestSource
 	int n_inputs;
 	Reference *references; /* as request_list_references() gave them, with their data */
 	int n_references;
+	List *link_secrets; /* of char *: what nobody may learn from the links; outlasts references */
 	const char *idempotency_key;
 	const char *tenant; /* NULL: none, for a preview */
 	const char *token;  /* of a hand-over; NULL: do not show it */

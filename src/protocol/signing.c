@@ -101,6 +101,21 @@ signing_sign(HttpRequest *http, const RequestSource *source)
 }
 
 /*
+ * Returns url as every client sends it, palloc'd: browsers change a host with
+ * capitals and the port 80 of http, and others send them as they are.
+ */
+static char *
+common_url(const SigV4Scope *scope, const char *url, const char *host)
+{
+	const char *start = strstr(url, "://");
+	const char *rest = start ? start + strlen("://") : url;
+
+	return sigv4_url(scope->service,
+					 psprintf("%s://%s%s", pg_strncasecmp(url, "https:", 6) == 0 ? "https" : "http",
+							  host, rest + strcspn(rest, "/?")));
+}
+
+/*
  * Returns a URL with which anyone can make a call for that many seconds,
  * palloc'd, and in *signature the signature in it, which must not be shown.
  * With a content type, the caller must send exactly that.
@@ -113,7 +128,7 @@ signing_presign(const RequestSource *source, const char *method, const char *url
 	HttpHeader host = {"Host", url_host(url)};
 	HttpHeader type = {"Content-Type", unconstify(char *, content_type)};
 	SigV4Call call = {.method = method,
-					  .url = url,
+					  .url = common_url(&scope, url, host.value),
 					  .payload_hash = SIGV4_UNSIGNED,
 					  .now_unix = source->now_unix};
 

@@ -110,6 +110,23 @@ find_store(const char *bucket, const OutputStore *store, Oid owner, MappingOptio
 }
 
 /*
+ * Notes a secret of a link for as long as the job lives, but not twice at the
+ * place n of the list: where that of the first store is.
+ */
+static void
+note_secret(Job *job, const char *secret, int n)
+{
+	MemoryContext caller;
+
+	if (secret == NULL ||
+		(n < list_length(job->link_secrets) && strcmp(list_nth(job->link_secrets, n), secret) == 0))
+		return;
+	caller = MemoryContextSwitchTo(job->context);
+	job->link_secrets = lappend(job->link_secrets, pstrdup(secret));
+	MemoryContextSwitchTo(caller);
+}
+
+/*
  * Makes a link to an object of a server.  It must outlast the job's attempt.
  */
 static void
@@ -118,9 +135,12 @@ make_link(Job *job, Reference *reference, const Server *server, const MappingOpt
 {
 	int64 seconds = job->options->timeout / 1000 + SECS_PER_HOUR;
 	RequestSource source = {.options = &server->options, .secrets = secrets, .now_unix = time(NULL)};
+	char *signature;
 
-	reference->link =
-		link_to_read(&source, key, (int) Min(seconds, SIGV4_MAX_EXPIRY), &reference->signature);
+	reference->link = link_to_read(&source, key, (int) Min(seconds, SIGV4_MAX_EXPIRY), &signature);
+	/* not the access key: outputs may be links that others have made with it */
+	note_secret(job, secrets->session_token, 0);
+	note_secret(job, signature, INT_MAX);
 }
 
 /*

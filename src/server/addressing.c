@@ -80,13 +80,44 @@ check_url(const ServerOptions *options)
 }
 
 /*
+ * Refuses a url with a segment "." or "..", encoded or not: browsers take it
+ * out of a link, whose signature is then wrong.
+ */
+static void
+check_segments(const char *path)
+{
+	while (*path != '\0')
+	{
+		const char *segment = path;
+		int dots = 0;
+
+		for (; *path == '.' || pg_strncasecmp(path, "%2e", 3) == 0; dots++)
+			path += *path == '.' ? 1 : 3;
+		if ((dots == 1 || dots == 2) && (*path == '/' || *path == '\0'))
+			refuse_addressing(psprintf("option \"url\" has a folder \"%.*s\"",
+									   (int) (path - segment), segment),
+							  "Browsers take \".\" and \"..\" out of a path: write the path without them.");
+		path += strcspn(path, "/");
+		path += *path == '/';
+	}
+}
+
+/*
  * Chooses where the bucket is, if the option addressing is not given, and
  * checks it.  Raises an error for the user if bucket and url do not fit.
  */
 void
 addressing_complete(ServerOptions *options)
 {
+	ListCell *cell;
+
 	check_url(options);
+	foreach(cell, options->urls)
+	{
+		const char *host = strstr(lfirst(cell), "://") + strlen("://");
+
+		check_segments(host + strcspn(host, "/"));
+	}
 	if (options->addressing == NULL)
 		options->addressing =
 			aws_is_host(options->url) && is_label(options->bucket) ? "virtual" : "path";

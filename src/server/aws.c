@@ -36,9 +36,19 @@ ends_with(const char *text, const char *end)
 	return len > end_len && strcmp(text + len - end_len, end) == 0;
 }
 
-/* The domains of AWS's services; dual-stack hosts have .api.aws. */
-static const char *const domains[] = {".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu",
-									  ".api.aws"};
+/*
+ * The domains of AWS's services, two for each partition: botocore's
+ * partitions.json, "dnsSuffix" and "dualStackDnsSuffix".
+ */
+static const char *const domains[] = {
+	".amazonaws.com",    ".api.aws",
+	".amazonaws.com.cn", ".api.amazonwebservices.com.cn",
+	".amazonaws.eu",     ".api.amazonwebservices.eu",
+	".c2s.ic.gov",       ".api.aws.ic.gov",
+	".sc2s.sgov.gov",    ".api.aws.scloud",
+	".cloud.adc-e.uk",   ".api.cloud-aws.adc-e.uk",
+	".csp.hci.ic.gov",   ".api.aws.hci.ic.gov",
+};
 
 /*
  * Returns the one of domains that a host has, or NULL.
@@ -79,8 +89,19 @@ signing_name(const char *service)
 	} others[] = {{"bedrock-runtime", "bedrock"},
 				  {"bedrock-agent", "bedrock"},
 				  {"bedrock-agent-runtime", "bedrock"},
+				  {"bedrock-agentcore-control", "bedrock-agentcore"},
+				  {"bedrock-data-automation", "bedrock"},
+				  {"bedrock-data-automation-runtime", "bedrock"},
+				  {"email", "ses"},
+				  {"forecastquery", "forecast"},
+				  {"models-v2-lex", "lex"},
+				  {"personalize-events", "personalize"},
+				  {"personalize-runtime", "personalize"},
 				  {"runtime", "sagemaker"}, /* runtime.sagemaker */
-				  {"s3-accesspoint", "s3"}};
+				  {"runtime-v2-lex", "lex"},
+				  {"s3-accesspoint", "s3"},
+				  {"s3-control", "s3"},
+				  {"sync-states", "states"}}; /* StartSyncExecution */
 	size_t len = strlen(service) - (ends_with(service, "-fips") ? strlen("-fips") : 0);
 	char *name = pnstrdup(service, len);
 	int i;

@@ -183,13 +183,15 @@ parse_object(const Option *option, const char *value, void *field)
 
 /*
  * Returns the address of len bytes at start, palloc'd, without its trailing
- * slashes.  value is the whole option.
+ * slashes, and without a third one before the host, which libcurl forgives and
+ * others who read the address do not.  value is the whole option.
  */
 static char *
 parse_url(const Option *option, const char *value, const char *start, size_t len)
 {
 	char *url = pnstrdup(start, len);
 	const char *problem = url_check(url);
+	char *third;
 
 	/*
 	 * a password may have a comma: with "@" anywhere, show nothing of the
@@ -199,6 +201,9 @@ parse_url(const Option *option, const char *value, const char *start, size_t len
 		refuse_value(option, strchr(value, '@') != NULL ? NULL : url, pstrdup(problem));
 	while (len > 0 && url[len - 1] == '/')
 		url[--len] = '\0';
+	third = strstr(url, "://");
+	if (third != NULL && third[3] == '/')
+		memmove(third + 3, third + 4, strlen(third + 4) + 1);
 	return url;
 }
 

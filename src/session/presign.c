@@ -7,12 +7,14 @@
  */
 #include "postgres.h"
 
+#include <time.h>
+
+#include "common/string.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
-#include "access/xact.h"
 
 #include "base/clip.h"
 #include "http/header.h"
@@ -24,7 +26,6 @@
 
 #define MAX_SHOWN 100 /* bytes of an argument, in an error */
 #define MAX_TYPE 1024 /* bytes of a content type */
-#define UNIX_EPOCH ((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (int64) SECS_PER_DAY)
 
 static void
 raise_complaint(const ServerComplaint *complaint)
@@ -72,7 +73,8 @@ source_of(const Server *server, MappingOptions *secrets)
 
 	if (!server_read_secrets(server, GetUserId(), secrets, &complaint))
 		raise_complaint(&complaint);
-	source.now_unix = GetCurrentStatementStartTimestamp() / USECS_PER_SEC + UNIX_EPOCH;
+	/* not the time of the statement: a procedure may run for longer than its links are valid */
+	source.now_unix = time(NULL);
 	return source;
 }
 
@@ -213,8 +215,9 @@ type_argument(FunctionCallInfo fcinfo, int n)
 {
 	char *type = PG_ARGISNULL(n) ? NULL : text_argument(fcinfo, n);
 
+	/* browsers cannot send a header that is not ASCII */
 	if (type != NULL && (*type == '\0' || strlen(type) > MAX_TYPE || strchr(type, '/') == NULL ||
-						 !header_is_value(type)))
+						 !header_is_value(type) || !pg_is_ascii(type)))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("invalid content type: \"%s\"",
 							   shown_from_utf8(clip_line(type, strlen(type), MAX_SHOWN))),

@@ -48,6 +48,41 @@ SELECT genjob.presign_put('regress_store', '');
 SELECT genjob.presign_put('regress_store', repeat('ü', 513));
 SELECT genjob.presign_put('regress_store', 'a', 'png');
 SELECT genjob.presign_put('regress_store', 'a', E'image/png\r\nX: y');
+SELECT genjob.presign_put('regress_store', 'a', 'bild/ümlaut');
+SELECT genjob.presign('s3://pictures/a', '178000000 years');
+SELECT genjob.presign('s3://pictures/a', '-178000000 years');
+SELECT genjob.presign('s3://pictures/a', '604801 s');
+SELECT genjob.presign('s3://pictures/a', '-1 month 29 days');
+
+-- ---- a link is valid from when it is made, however long its statement has run ----
+
+DO $$
+DECLARE
+	link text;
+	made timestamptz;
+BEGIN
+	PERFORM pg_sleep(1.1);
+	FOREACH link IN ARRAY ARRAY[genjob.presign('s3://pictures/a', '1 s'), genjob.presign_put('regress_store', 'a', expires => '1 s')] LOOP
+		made := to_timestamp(substring(link FROM 'X-Amz-Date=(\w+)Z') || '+00', 'YYYYMMDD"T"HH24MISSTZH');
+		IF made < date_trunc('second', statement_timestamp() + interval '1.1 s') THEN
+			RAISE EXCEPTION 'made at %, in a statement of %', made, statement_timestamp();
+		END IF;
+	END LOOP;
+END $$;
+
+-- ---- the path of a link is encoded as it is signed, and as browsers keep it ----
+
+CREATE SERVER regress_odd FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url 'HTTP://Example.COM:80/p+q/%7e%c3%bc/(a)|%zz', bucket 'odd');
+CREATE USER MAPPING FOR PUBLIC SERVER regress_odd OPTIONS (access_key_id 'AKIDEXAMPLE', secret_access_key 'secret');
+SELECT substring(genjob.presign('s3://odd/a b'), '^[^?]*');
+SELECT substring(genjob.presign_put('regress_odd', 'a+b', 'image/png'), '^[^?]*');
+ALTER SERVER regress_odd OPTIONS (SET url 'http://example.com/a/../b');
+ALTER SERVER regress_odd OPTIONS (SET url 'http://example.com/a/%2E');
+ALTER SERVER regress_odd OPTIONS (SET url 'http://example.com/.%2e/a');
+ALTER SERVER regress_odd OPTIONS (SET url 'http://example.com/.a/b../...');
+ALTER SERVER regress_odd OPTIONS (SET url 'http:///example.com:81/a:///b');
+SELECT substring(genjob.presign('s3://odd/a'), '^[^?]*');
+DROP SERVER regress_odd CASCADE;
 
 -- ---- outputs: for who sees them, whatever the row says that is given ----
 

@@ -295,6 +295,22 @@ subtest 'answers of 6 MB' => sub {
 		'a payload of 6 MB is sent');
 };
 
+# ---- SQS and Step Functions ----
+
+subtest 'what a type says counts under every status of a refusal' => sub {
+	foreach my $case ([ 'queue', 403, 'com.amazonaws.sqs#RequestThrottled' ], [ 'queue', 403,
+		'com.amazonaws.sqs#OverLimit' ], [ 'queue', 400, 'KMS.ThrottlingException' ], [ 'steps', 400,
+			'com.amazonaws.states#KmsThrottlingException' ], [ 'steps', 409,
+			'com.amazonaws.states#ThrottlingException' ])
+	{
+		my ($server, $status, $type) = @$case;
+		faults(reply($status, {}, $json->encode({ __type => $type, message => 'not now' })));
+		my $job = run_to_end($node, $server, { ends => { status => 'SUCCEEDED', output => '1' } });
+		is("$job->{state} $job->{failures} $job->{unknown_ends}", 'succeeded 0 0',
+			"$status $type costs no attempt") or diag($job->{error});
+	}
+};
+
 # ---- keys that expire ----
 
 subtest 'a session that has expired, and is renewed meanwhile' => sub {

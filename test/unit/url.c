@@ -25,6 +25,9 @@ test_check(void)
 		{"https://api.test?key=1", false},
 		{"https://api.test/#top", false},
 		{"https://", false},
+		{"https:///api.test", true},
+		{"http:////api.test", false},
+		{"https://api.test//v1", true},
 		{"file:///etc/passwd", false},
 	};
 	int i;
