@@ -117,8 +117,8 @@ check_put_headers(const char *headers)
 				  "The headers of this option go with each object, and this one depends on the object. Leave it out: genjob sends the digest of each object.");
 	if ((find_header(headers, keys, 1) != NULL) != (find_header(headers, algorithms, 1) != NULL))
 		refuse_option(pstrdup(
-				   "option \"put_headers\" has half of what encryption with a key of yours needs"),
-			   "X-Amz-Server-Side-Encryption-Customer-Algorithm and -Key belong together; AWS wants -Key-MD5, too.");
+						  "option \"put_headers\" has half of what encryption with a key of yours needs"),
+					  "X-Amz-Server-Side-Encryption-Customer-Algorithm and -Key belong together; AWS wants -Key-MD5, too.");
 }
 
 /*
@@ -201,8 +201,8 @@ static void
 refuse_own_bucket(const char *url, const char *bucket, const char *host, size_t host_len)
 {
 	refuse_option(psprintf("option \"url\" has the bucket \"%s\" already", bucket),
-		   psprintf("Leave the bucket out of the url, as in url '%.*s%.*s': the option bucket names it, and the option key has the folders.",
-					(int) (strstr(url, "://") + 3 - url), url, (int) host_len, host));
+				  psprintf("Leave the bucket out of the url, as in url '%.*s%.*s': the option bucket names it, and the option key has the folders.",
+						   (int) (strstr(url, "://") + 3 - url), url, (int) host_len, host));
 }
 
 static void
@@ -218,8 +218,8 @@ check_url(const char *url, const char *bucket)
 		*p = pg_ascii_tolower((unsigned char) *p);
 	if (is_host_of_pages(host))
 		refuse_option(psprintf("option \"url\" is the address of pages, not of an object store: \"%s\"",
-						host),
-			   "Programs use another address, as in url 'https://s3.eu-central-1.amazonaws.com'.");
+							   host),
+					  "Programs use another address, as in url 'https://s3.eu-central-1.amazonaws.com'.");
 	if (pg_strncasecmp(host, bucket, bucket_len) == 0 && host[bucket_len] == '.' &&
 		is_host_of_store(host + bucket_len + 1))
 		refuse_own_bucket(url, bucket, start + bucket_len + 1, len - bucket_len - 1);
@@ -253,7 +253,7 @@ check_aws_bucket(const ServerOptions *options)
 		!(is_address && n_dots == 3))
 		return;
 	refuse_option(psprintf("invalid value for option \"bucket\": \"%s\"", bucket),
-		   "AWS has no bucket with such a name in this region: it has lower-case letters, digits, dashes and single dots, begins and ends with a letter or a digit, and is no IP address.");
+				  "AWS has no bucket with such a name in this region: it has lower-case letters, digits, dashes and single dots, begins and ends with a letter or a digit, and is no IP address.");
 }
 
 /* ---------- all ---------- */
@@ -310,12 +310,12 @@ storecheck_refuse(const List *defs, const ServerOptions *options)
 		check_url(lfirst(cell), options->bucket);
 	if (find_given(defs, "method") != NULL)
 		refuse_option(pstrdup("an object store has no option \"method\""),
-			   "The request of a job says what to do, as in {\"get\": \"in/cat.png\"}.");
+					  "The request of a job says what to do, as in {\"get\": \"in/cat.png\"}.");
 	if (service == NULL || strncmp(service, "s3", 2) == 0)
 		service = host_service;
 	if (service != NULL && strncmp(service, "s3", 2) != 0)
 		refuse_option(psprintf("an object store does not belong to the service \"%s\"", service),
-			   "Requests to it are signed for s3: leave out the option service, and give the url of the store, as in url 'https://s3.eu-central-1.amazonaws.com'.");
+					  "Requests to it are signed for s3: leave out the option service, and give the url of the store, as in url 'https://s3.eu-central-1.amazonaws.com'.");
 	check_aws_bucket(options);
 	if (options->put_headers != NULL)
 		check_put_headers(options->put_headers);
@@ -341,6 +341,6 @@ storecheck_refuse_mapping(const List *defs)
 		if (len > 0 &&
 			(isspace((unsigned char) value[0]) || isspace((unsigned char) value[len - 1])))
 			refuse_option(psprintf("option \"%s\" begins or ends with a blank", names[i]),
-				   "No key does: copy it again, without the blank.");
+						  "No key does: copy it again, without the blank.");
 	}
 }
