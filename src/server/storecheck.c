@@ -279,8 +279,8 @@ find_given(const List *defs, const char *name)
 bool
 storecheck_concerns(const char *option)
 {
-	static const char *const names[] = {"api",         "bucket", "headers", "method",
-										"put_headers", "region", "service", "url"};
+	static const char *const names[] = {"api",    "bucket",  "headers", "method", "put_headers",
+										"region", "service", "store",   "url"};
 	int i;
 
 	for (i = 0; i < lengthof(names); i++)
@@ -292,8 +292,8 @@ storecheck_concerns(const char *option)
 }
 
 /*
- * Raises an error for the user if options that an object store is given cannot
- * work.  *options was read from defs.
+ * Raises an error for the user if options that an object store is given, or
+ * the option that names one, cannot work.  *options was read from defs.
  */
 void
 storecheck_refuse(const List *defs, const ServerOptions *options)
@@ -303,6 +303,9 @@ storecheck_refuse(const List *defs, const ServerOptions *options)
 	char *host_service;
 	ListCell *cell;
 
+	if (options->store != NULL && strstr(options->store, "://") != NULL)
+		refuse_option(psprintf("invalid value for option \"store\": \"%s\"", options->store),
+					  "The name of a server with api 's3' is expected, as in store 'pictures'.");
 	if (!options->preset->is_store)
 		return;
 	(void) aws_read_host(options->url, &host_region, &host_service);
@@ -325,14 +328,17 @@ storecheck_refuse(const List *defs, const ServerOptions *options)
 
 /*
  * Raises an error for the user if a key to sign with begins or ends with a
- * blank.  Does not repeat the key.
+ * blank, or if the headers make copies of uploads.  Does not repeat a value.
  */
 void
 storecheck_refuse_mapping(const List *defs)
 {
 	static const char *const names[] = {"access_key_id", "secret_access_key", "session_token"};
+	const char *headers = find_given(defs, "headers");
 	int i;
 
+	if (headers != NULL)
+		refuse_copies("headers", headers);
 	for (i = 0; i < lengthof(names); i++)
 	{
 		const char *value = find_given(defs, names[i]);

@@ -82,6 +82,17 @@ CREATE USER MAPPING FOR PUBLIC SERVER regress_store OPTIONS (access_key_id 'AKIA
 CREATE USER MAPPING FOR PUBLIC SERVER regress_store OPTIONS (access_key_id 'AKIA-do-not-repeat', secret_access_key 'do-not-repeat', session_token E'do-not-repeat\n');
 CREATE USER MAPPING FOR PUBLIC SERVER regress_store OPTIONS (access_key_id 'test tester', secret_access_key 'a secret');
 
+CREATE USER MAPPING FOR CURRENT_USER SERVER regress_store OPTIONS (headers '{"X-Amz-Copy-Source": "/do-not/repeat"}');
+
+-- ---- a store that is no name of a server ----
+
+CREATE SERVER regress_painter FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url 'http://127.0.0.1:9', store 's3://pictures');
+CREATE SERVER regress_painter FOREIGN DATA WRAPPER genjob OPTIONS (api 'http', url 'http://127.0.0.1:9', store 'regress_painter', paused 'on');
+INSERT INTO gen_jobs (server, request) VALUES ('regress_painter', '{}');
+ALTER SERVER regress_painter OPTIONS (SET store 'regress_no "store"');
+INSERT INTO gen_jobs (server, request) VALUES ('regress_painter', '{}');
+DROP SERVER regress_painter;
+
 -- ---- requests ----
 
 CREATE FUNCTION pg_temp.try_request(request text, inputs bytea[] DEFAULT NULL) RETURNS void LANGUAGE plpgsql AS $$
