@@ -161,6 +161,7 @@ OBJS = \
 	src/server/preset.o \
 	src/server/servicepresets.o \
 	src/server/addressing.o \
+	src/server/storecheck.o \
 	src/server/aws.o \
 	src/server/stores.o \
 	src/server/keytemplate.o \
@@ -174,6 +175,7 @@ OBJS = \
 	src/protocol/link.o \
 	src/protocol/s3answer.o \
 	src/protocol/s3refusal.o \
+	src/protocol/s3request.o \
 	src/protocol/s3upload.o \
 	src/protocol/openupload.o \
 	src/protocol/signing.o \

@@ -212,6 +212,8 @@ failure_action(const Judge *judge, StatusStep step)
 		return ACTION_AGAIN;
 	if (options->retry_status != NULL && step == STATUS_OF_SUBMIT)
 		return action;
+	if (judge->is_for_good)
+		return ACTION_FAIL;
 	if (word == NULL)
 		word = header_find(judge->reply, "x-should-retry");
 	if (word != NULL && pg_strcasecmp(word, "true") == 0 && action == ACTION_FAIL)
@@ -271,6 +273,7 @@ failure_of_refusal(Judge *judge, int64 *after)
 	MemoryContextSwitchTo(caller);
 	*after = delay_read(judge->reply, json, judge->protocol->retry_after, words, source->now_unix);
 	judge->is_of_the_moment = source->options->preset->is_store && s3_is_of_the_moment(words);
+	judge->is_for_good = source->options->preset->is_store && s3_is_for_good(words);
 	if (status >= 300 && status < 400 && !source->options->preset->is_store)
 		return psprintf("%s answered HTTP %d, a redirection, which genjob does not follow. Set the server's option url to the new address.",
 						describe_peer(source), status);

@@ -17,6 +17,7 @@ typedef struct Judge
 	Verdict *verdict;
 	const char *id;        /* of the prediction; or NULL */
 	bool is_of_the_moment; /* a refusal's own words say that it will pass */
+	bool is_for_good;      /* ... that it will not, whatever its status says */
 	char *faults;          /* places of unreadable outputs, the first few; or NULL */
 	int n_faults;
 	bool skips_previews;   /* preview files are no outputs: there are others */

@@ -21,6 +21,8 @@
 #include "base/clip.h"
 #include "http/header.h"
 #include "protocol/building.h"
+#include "protocol/s3request.h"
+#include "protocol/values.h"
 #include "protocol/words.h"
 #include "server/keytemplate.h"
 
@@ -100,24 +102,6 @@ s3_name_of(const ServerOptions *options, const char *key)
 
 /* ---------- reading a job's request ---------- */
 
-static void
-refuse_request(char *message, const char *hint)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", message), errhint("%s", hint)));
-}
-
-/*
- * Returns a member of the request; NULL if it is absent or null.
- */
-static cJSON *
-member_of(const cJSON *params, const char *name)
-{
-	cJSON *member = cJSON_GetObjectItemCaseSensitive(params, name);
-
-	return cJSON_IsNull(member) ? NULL : member;
-}
-
 /*
  * Returns the verb of a request.  Raises an error for the user if there is
  * none, or more than one.
@@ -127,88 +111,22 @@ read_verb(const cJSON *params)
 {
 	S3Verb found = S3_VERBS;
 	S3Verb verb;
-	int n = 0;
 
 	for (verb = 0; verb < S3_VERBS; verb++)
 	{
-		if (member_of(params, verbs[verb].name) == NULL)
+		if (s3request_member(params, verbs[verb].name) == NULL)
 			continue;
+		if (found != S3_VERBS)
+			s3request_refuse(psprintf("the request has both \"%s\" and \"%s\"", verbs[found].name,
+									  verbs[verb].name),
+							 "Insert a job for each of them.");
 		found = verb;
-		n++;
 	}
-	if (n != 1)
-		refuse_request(psprintf(
-						   "the request must have one of put, get, head, delete, copy and list"),
-					   "Write {\"put\": \"key\"} with an input, {\"get\": \"key\"}, {\"head\": \"key\"}, {\"delete\": \"key\"}, {\"copy\": \"key\", \"to\": \"key\"} or {\"list\": \"prefix\"}.");
+	if (found == S3_VERBS)
+		s3request_refuse(pstrdup(
+							 "the request must have one of put, get, head, delete, copy and list"),
+						 "Write {\"put\": \"key\"} with an input, {\"get\": \"key\"}, {\"head\": \"key\"}, {\"delete\": \"key\"}, {\"copy\": \"key\", \"to\": \"key\"} or {\"list\": \"prefix\"}.");
 	return found;
-}
-
-/*
- * Returns a member's text; NULL if it is absent or null.  Raises an error for
- * the user if it is anything else.
- */
-static const char *
-text_of(const cJSON *params, const char *name)
-{
-	const cJSON *member = member_of(params, name);
-
-	if (member != NULL && !cJSON_IsString(member))
-		refuse_request(psprintf("\"%s\" of the request is not a text", name),
-					   "Write it as a JSON string.");
-	return member ? member->valuestring : NULL;
-}
-
-/*
- * Refuses a URL where a key belongs: the store would take it, and have no such
- * object.
- */
-static void
-refuse_url(const ServerOptions *options, const char *name, const char *key)
-{
-	char *own = s3_name_of(options, "");
-	size_t len = strlen(own);
-
-	if (strncmp(key, own, len) == 0)
-		refuse_request(psprintf("\"%s\" of the request is a URL", name),
-					   psprintf("Leave out \"%s\": the server's option bucket names the bucket.",
-								own));
-	if (strncmp(key, "s3://", 5) == 0)
-		refuse_request(psprintf("\"%s\" of the request is a URL", name),
-					   psprintf("Write a key of the bucket \"%s\", or use the server of the other bucket.",
-								options->bucket));
-}
-
-/*
- * Returns a member that is a key.  Raises an error for the user if it is none.
- */
-static const char *
-key_of(const ServerOptions *options, const cJSON *params, const char *name)
-{
-	const char *key = text_of(params, name);
-
-	if (key == NULL || *key == '\0')
-		refuse_request(psprintf("\"%s\" of the request has no key", name),
-					   "The key of an object is expected, such as \"in/cat.png\".");
-	if (strlen(key) > KEY_MAX)
-		refuse_request(psprintf("the key at \"%s\" has %zu bytes", name, strlen(key)),
-					   psprintf("A key has %d bytes at most.", KEY_MAX));
-	refuse_url(options, name, key);
-	return key;
-}
-
-/*
- * Returns a member that becomes the value of a header, or NULL.  Raises an
- * error for the user if a header cannot have it.
- */
-static const char *
-header_of(const cJSON *params, const char *name)
-{
-	const char *value = text_of(params, name);
-
-	if (value != NULL && (*value == '\0' || strlen(value) > KEY_MAX || !header_is_value(value)))
-		refuse_request(psprintf("\"%s\" of the request cannot be sent as a header", name),
-					   "It must not be empty, and must not have line breaks or other control characters.");
-	return value;
 }
 
 static bool
@@ -244,16 +162,19 @@ check_members(const RequestSource *source, const cJSON *params, S3Verb verb)
 			is_listed(verbs[verb].also, member->string) ||
 			(takes_binary && binary_is_named(source, member)))
 			continue;
-		refuse_request(psprintf("the request has \"%s\", which %s does not take",
-								clip_line(member->string, strlen(member->string), MAX_SHOWN),
-								verbs[verb].name),
-					   psprintf("Beside \"%s\" it may have: %s.", verbs[verb].name,
-								verbs[verb].also));
+		if (takes_binary && strcmp(member->string, "body") == 0)
+			s3request_refuse(pstrdup("\"body\" of the request is no binary"),
+							 "Write it as {\"$input\": 1}, {\"$output\": [job, ordinal]} or {\"$url\": \"s3://bucket/key\"}.");
+		s3request_refuse(psprintf("the request has \"%s\", which %s does not take",
+								  clip_line(member->string, strlen(member->string), MAX_SHOWN),
+								  verbs[verb].name),
+						 psprintf("Beside \"%s\" it may have: %s.", verbs[verb].name,
+								  verbs[verb].also));
 	}
 	if (!takes_binary && binary_is_in(source, params))
-		refuse_request(psprintf("the request has a binary, which %s does not take",
-								verbs[verb].name),
-					   "Inputs go with {\"put\": \"key\"}.");
+		s3request_refuse(psprintf("the request has a binary, which %s does not take",
+								  verbs[verb].name),
+						 "Inputs go with {\"put\": \"key\"}.");
 }
 
 /* ---------- headers ---------- */
@@ -288,22 +209,22 @@ metadata_value(char *text)
 static void
 add_metadata(Target *target, const cJSON *params)
 {
-	const cJSON *metadata = member_of(params, "metadata");
+	const cJSON *metadata = s3request_member(params, "metadata");
 	const cJSON *member;
 	int n = 0;
 
 	if (metadata == NULL)
 		return;
 	if (!cJSON_IsObject(metadata))
-		refuse_request(pstrdup("\"metadata\" of the request is not an object"),
-					   "Write it as {\"name\": \"text\"}.");
+		s3request_refuse(pstrdup("\"metadata\" of the request is not an object"),
+						 "Write it as {\"name\": \"text\"}.");
 	for (member = metadata->child; member != NULL; member = member->next)
 	{
 		if (!header_is_name(member->string) || strlen(member->string) > MAX_SHOWN ||
 			!cJSON_IsString(member) || !header_is_value(member->valuestring) || ++n > MAX_METADATA)
-			refuse_request(pstrdup("\"metadata\" of the request cannot be sent as headers"),
-						   psprintf("At most %d names of letters, digits and dashes are expected, each with a text without line breaks.",
-									MAX_METADATA));
+			s3request_refuse(pstrdup("\"metadata\" of the request cannot be sent as headers"),
+							 psprintf("At most %d names of letters, digits and dashes are expected, each with a text without line breaks.",
+									  MAX_METADATA));
 		add_header(target, psprintf("x-amz-meta-%s", member->string),
 				   metadata_value(member->valuestring));
 	}
@@ -389,30 +310,30 @@ add_parameter(StringInfo url, const char *name, const char *value)
 static char *
 read_max(const cJSON *params)
 {
-	const cJSON *max = member_of(params, "max");
+	const cJSON *max = s3request_member(params, "max");
 	double n = max ? json_double(max) : LIST_MAX;
 
 	if (max != NULL && (!json_is_number(max) || n < 1 || n > LIST_MAX || n != (int) n))
-		refuse_request(pstrdup("\"max\" of the request is not a number of keys"),
-					   psprintf("A whole number from 1 to %d is expected.", LIST_MAX));
+		s3request_refuse(pstrdup("\"max\" of the request is not a number of keys"),
+						 psprintf("A whole number from 1 to %d is expected.", LIST_MAX));
 	return psprintf("%d", (int) n);
 }
 
 static char *
 list_url(const ServerOptions *options, const cJSON *params)
 {
-	const char *prefix = text_of(params, "list");
+	const char *prefix = s3request_text(params, "list");
 	StringInfoData url;
 
-	refuse_url(options, "list", prefix);
+	s3request_refuse_url(options, "list", prefix);
 	initStringInfo(&url);
 	appendStringInfoString(&url, s3_bucket_url(options));
 	add_parameter(&url, "list-type", "2");
 	add_parameter(&url, "encoding-type", "url");
 	add_parameter(&url, "prefix", *prefix != '\0' ? prefix : NULL);
-	add_parameter(&url, "delimiter", text_of(params, "delimiter"));
+	add_parameter(&url, "delimiter", s3request_text(params, "delimiter"));
 	add_parameter(&url, "max-keys", read_max(params));
-	add_parameter(&url, "continuation-token", text_of(params, "after"));
+	add_parameter(&url, "continuation-token", s3request_text(params, "after"));
 	return url.data;
 }
 
@@ -425,14 +346,14 @@ static void
 read_put(const RequestSource *source, cJSON *params, Target *target)
 {
 	static const char *const own[] = {"put", "content_type", "metadata"};
-	const char *type = header_of(params, "content_type");
+	const char *type = s3request_type(params);
 	int i;
 
 	add_put_headers(target, source->options);
 	add_metadata(target, params);
 	for (i = 0; i < lengthof(own); i++)
 	{
-		cJSON *member = member_of(params, own[i]);
+		cJSON *member = s3request_member(params, own[i]);
 
 		if (member != NULL)
 			json_detach(params, member);
@@ -446,17 +367,18 @@ read_put(const RequestSource *source, cJSON *params, Target *target)
 static void
 read_copy(const RequestSource *source, const cJSON *params, Target *target)
 {
-	const char *type = header_of(params, "content_type");
+	const char *type = s3request_type(params);
 
 	add_put_headers(target, source->options);
 	add_metadata(target, params);
 	add_header(target, "X-Amz-Copy-Source",
 			   psprintf("/%s/%s", source->options->bucket,
-						grammar_percent_encode(key_of(source->options, params, "copy"), "/")));
+						grammar_percent_encode(s3request_key(source->options, params, "copy"),
+											   "/")));
 	add_key_headers(target, source->options, "copy-source-");
 	if (type != NULL)
 		target->body.content_type = pstrdup(type);
-	if (type != NULL || member_of(params, "metadata") != NULL)
+	if (type != NULL || s3request_member(params, "metadata") != NULL)
 		add_header(target, "X-Amz-Metadata-Directive", "REPLACE");
 }
 
@@ -480,13 +402,13 @@ s3_target(const RequestSource *source, cJSON *params)
 		target.url = list_url(options, params);
 		return target;
 	}
-	key = pstrdup(key_of(options, params, verb == S3_COPY ? "to" : verbs[verb].name));
+	key = pstrdup(s3request_key(options, params, verb == S3_COPY ? "to" : verbs[verb].name));
 	initStringInfo(&url);
 	appendStringInfoString(&url, s3_url_of(options, key));
 	if (verb != S3_PUT && verb != S3_COPY)
-		add_parameter(&url, "versionId", text_of(params, "version_id"));
-	if (verb == S3_GET && header_of(params, "range") != NULL)
-		add_header(&target, "Range", header_of(params, "range"));
+		add_parameter(&url, "versionId", s3request_version(params));
+	if (verb == S3_GET && s3request_range(params) != NULL)
+		add_header(&target, "Range", s3request_range(params));
 	if (verb == S3_GET || verb == S3_HEAD)
 		add_key_headers(&target, options, "");
 	target.url = url.data;
@@ -499,6 +421,31 @@ s3_target(const RequestSource *source, cJSON *params)
 }
 
 /*
+ * Takes out the members whose values are not known yet, so that nobody checks
+ * them.  A key becomes any key.
+ */
+static void
+set_unknown(cJSON *params, S3Verb verb)
+{
+	cJSON *member;
+	cJSON *next;
+
+	for (member = params->child; member != NULL; member = next)
+	{
+		bool is_key =
+			strcmp(member->string, verbs[verb].name) == 0 || strcmp(member->string, "to") == 0;
+
+		next = member->next;
+		if (!cJSON_IsString(member) || strstr(member->valuestring, VALUES_UNKNOWN) == NULL)
+			continue;
+		if (is_key)
+			member->valuestring = pstrdup("key");
+		else
+			json_detach(params, member);
+	}
+}
+
+/*
  * Raises the errors of s3_target().  Binaries need not be there yet.
  */
 void
@@ -508,16 +455,17 @@ s3_check(const RequestSource *source, cJSON *params)
 	S3Verb verb = read_verb(params);
 
 	check_members(source, params, verb);
-	(void) header_of(params, "content_type");
-	(void) header_of(params, "range");
-	(void) text_of(params, "version_id");
+	set_unknown(params, verb);
+	(void) s3request_type(params);
+	(void) s3request_range(params);
+	(void) s3request_version(params);
 	add_metadata(&target, params);
 	if (verb == S3_LIST)
 		(void) list_url(source->options, params);
 	else
-		(void) key_of(source->options, params, verbs[verb].name);
+		(void) s3request_key(source->options, params, verbs[verb].name);
 	if (verb == S3_COPY)
-		(void) key_of(source->options, params, "to");
+		(void) s3request_key(source->options, params, "to");
 	if (verb == S3_PUT)
 		body_check(source, params);
 }

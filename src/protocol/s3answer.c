@@ -450,6 +450,11 @@ judge_success(Judge *judge)
 		result = read_list(reply);
 	else if (is_copy(request))
 		add_etag(result, xml_find(reply->body->data, reply->body->len, "ETag"));
+	else if (strcmp(request->method, "PUT") == 0 && s3_read_etag(reply) == NULL)
+	{
+		judge_unsaid(judge, "an ETag of the object");
+		return;
+	}
 	else if (strcmp(request->method, "PUT") == 0)
 		add_bytes(result, psprintf("%zu", request->body_len));
 	if (result == NULL)

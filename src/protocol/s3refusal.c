@@ -39,8 +39,18 @@ s3_is_of_the_moment(const char *words)
 }
 
 /*
+ * True if a refusal will not pass, although its status says that the server
+ * failed.
+ */
+bool
+s3_is_for_good(const char *words)
+{
+	return is_code(words, "NotImplemented");
+}
+
+/*
  * True if an answer says that there is no such object, although the bucket
- * exists.
+ * exists.  A page of another server says nothing about objects.
  */
 bool
 s3_is_missing(const HttpReply *reply)
@@ -50,7 +60,7 @@ s3_is_missing(const HttpReply *reply)
 	if (reply->error != HTTP_OK || reply->status != 404)
 		return false;
 	code = xml_find(reply->body->data, reply->body->len, "Code");
-	return code == NULL || strcmp(code, "NoSuchBucket") != 0;
+	return code ? strcmp(code, "NoSuchBucket") != 0 : reply->body->len == 0;
 }
 
 /*
@@ -72,6 +82,43 @@ describe_skew(const HttpReply *reply, int64 now_unix)
 }
 
 /*
+ * True if a refusal is one that only another server than a store gives.  A
+ * gateway before a store may answer with pages of its own for a while.
+ */
+static bool
+is_of_another(const HttpReply *reply)
+{
+	bool is_final = reply->status == 400 || reply->status == 404 || reply->status == 405 ||
+					reply->status == 412 || reply->status == 501;
+
+	return is_final && reply->body->len > 0 &&
+		   xml_find(reply->body->data, reply->body->len, "Code") == NULL;
+}
+
+/*
+ * Returns what to do about a refusal whose words begin with no code that is
+ * known, as s3_advice() does.
+ */
+static const char *
+advise_by_status(const ReplySource *source, const HttpReply *reply, const char *words)
+{
+	int status = reply->status;
+
+	if (is_of_another(reply))
+		return " This is no answer of a store that speaks S3: check the server's option url.";
+	if ((status == 400 || status == 501) && strcmp(source->request->method, "GET") != 0 &&
+		source->options->put_headers != NULL)
+		return " Check the server's option put_headers.";
+	if (*words == '\0' && status == 404)
+		return " There is no such object.";
+	if (status == 403)
+		return " Check the keys in the user mapping, and their permissions.";
+	return status >= 300 && status < 400
+			   ? " Set the server's options url and region to those of the bucket."
+			   : "";
+}
+
+/*
  * Returns what to do about a refusal, as a sentence after a blank; "" if its
  * words say enough.
  */
@@ -86,11 +133,20 @@ s3_advice(const ReplySource *source, const HttpReply *reply, const char *words)
 		{"SignatureDoesNotMatch",
 		 " Check secret_access_key in the user mapping. Some stores say so of a wrong access_key_id, too."},
 		{"InvalidAccessKeyId", " Check access_key_id in the user mapping."},
-		{"AccessDenied", " Give the access key the permission, and check it in the user mapping."},
+		{"AccessDenied",
+		 " Give the access key the permission, and check it in the user mapping. A store says so of an object that is not there, too, if the key may not list the bucket."},
 		{"ExpiredToken", " Renew the keys in the user mapping."},
 		{"InvalidToken", " Check session_token in the user mapping."},
-		{"NoSuchBucket", " Create it, or check the server's option bucket."},
-		{"InvalidBucketName", " Check the server's option bucket."},
+		{"NoSuchBucket",
+		 " Create it, or check the server's option bucket, and that its option url has no path."},
+		{"InvalidBucketName",
+		 " Check the server's option bucket, and that its option url has no path."},
+		{"NoSuchKey",
+		 " There is no such object: check the key, which begins with no slash and without the name of the bucket; a job {\"list\": \"prefix\"} says which keys there are."},
+		{"NoSuchVersion", " Check version_id in the request."},
+		{"InvalidRange", " The object is shorter than the range in the request."},
+		{"MethodNotAllowed",
+		 " Check that the server's option url is that of a store that speaks S3."},
 		{"AuthorizationHeaderMalformed", " Set the server's option region."},
 		{"IllegalLocationConstraintException", " Set the server's option region."},
 		{"InvalidObjectState", " Restore the object from its storage class first."},
@@ -98,10 +154,16 @@ s3_advice(const ReplySource *source, const HttpReply *reply, const char *words)
 		{"PreconditionFailed",
 		 " The object that is there does not meet the condition that the server's option put_headers sets."},
 		{"EntityTooLarge", " It is more than the store takes in one piece."},
+		{"InvalidStorageClass", " Check the server's option put_headers."},
+		{"InvalidEncryptionAlgorithmError", " Check the server's option put_headers."},
+		{"AccessControlListNotSupported", " Take the ACL out of the server's option put_headers."},
+		{"InvalidTag", " Check the server's option put_headers."},
 	};
 	char *region = header_find(reply, "x-amz-bucket-region");
 	int i;
 
+	if (is_code(words, "AuthorizationHeaderMalformed") && strstr(words, "service") != NULL)
+		return " Leave out the server's option service.";
 	if (is_code(words, "RequestTimeTooSkewed") || is_code(words, "RequestExpired"))
 		return psprintf(" Set this machine's clock%s.", describe_skew(reply, source->now_unix));
 	if (region != NULL && strcmp(region, source->options->protocol.region) != 0 &&
@@ -112,11 +174,5 @@ s3_advice(const ReplySource *source, const HttpReply *reply, const char *words)
 		if (is_code(words, known[i].code))
 			return known[i].advice;
 	}
-	if (*words == '\0' && reply->status == 404)
-		return " There is no such object.";
-	if (reply->status == 403)
-		return " Check the keys in the user mapping, and their permissions.";
-	return reply->status >= 300 && reply->status < 400
-			   ? " Set the server's options url and region to those of the bucket."
-			   : "";
+	return advise_by_status(source, reply, words);
 }

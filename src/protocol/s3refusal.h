@@ -9,6 +9,7 @@
 
 extern bool s3_is_missing(const HttpReply *reply);
 extern bool s3_is_of_the_moment(const char *words);
+extern bool s3_is_for_good(const char *words);
 extern const char *s3_advice(const ReplySource *source, const HttpReply *reply, const char *words);
 
 #endif /* GENJOB_S3REFUSAL_H */

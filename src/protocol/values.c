@@ -232,7 +232,7 @@ fill_places(Filling *filling)
 	if (filling->source == NULL)
 	{
 		for (i = 0; i < filling->n; i++)
-			replace_node(filling->places[i].node, json_create_string(pstrdup("")));
+			replace_node(filling->places[i].node, json_create_string(pstrdup(VALUES_UNKNOWN)));
 		return;
 	}
 	qsort(filling->places, filling->n, sizeof(Place), compare_places);
@@ -318,7 +318,7 @@ fill_params(Filling *filling, cJSON *params)
 
 /*
  * Raises errors for the user if a $result or $concat is not written correctly.
- * Values that are not known yet count as text.
+ * Values that are not known yet become VALUES_UNKNOWN.
  */
 void
 values_check(cJSON *params)

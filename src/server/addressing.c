@@ -67,7 +67,8 @@ check_url(const ServerOptions *options)
 	const char *path = host + strcspn(host, "/");
 	size_t len = strlen(bucket);
 	bool is_in_host = aws_is_host(options->url) && strncmp(host, bucket, len) == 0 &&
-					  strncmp(host + len, ".s3", strlen(".s3")) == 0;
+					  strncmp(host + len, ".s3", strlen(".s3")) == 0 &&
+					  strncmp(host + len, ".s3-website", strlen(".s3-website")) != 0;
 	bool is_in_path = *path == '/' && strncmp(path + 1, bucket, len) == 0 &&
 					  path[1 + len + strspn(path + 1 + len, "/")] == '\0';
 

@@ -216,26 +216,3 @@ aws_read_host(const char *url, char **region, char **service)
 	*service = signing_name(labels[n - 2]);
 	return is_region(*region);
 }
-
-/*
- * Returns the name of a header that only a signature sets, if headers (a
- * checked JSON object) has one; else NULL.
- */
-const char *
-aws_find_signing_header(const char *headers)
-{
-	static const char *const own[] = {"Authorization", "X-Amz-Content-Sha256", "X-Amz-Date",
-									  "X-Amz-Security-Token"};
-	const cJSON *header;
-	int i;
-
-	for (header = json_parse_trusted(headers)->child; header != NULL; header = header->next)
-	{
-		for (i = 0; i < lengthof(own); i++)
-		{
-			if (pg_strcasecmp(header->string, own[i]) == 0)
-				return own[i];
-		}
-	}
-	return NULL;
-}

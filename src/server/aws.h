@@ -7,6 +7,5 @@
 
 extern bool aws_is_host(const char *url);
 extern bool aws_read_host(const char *url, char **region, char **service);
-extern const char *aws_find_signing_header(const char *headers);
 
 #endif /* GENJOB_AWS_H */

@@ -176,9 +176,14 @@ stores_of(const Server *server, Oid role, ServerComplaint *complaint)
 	Server *store = server_get(name, complaint);
 
 	if (store == NULL && complaint->problem == SERVER_MISSING)
+	{
 		complaint->message =
 			psprintf("server \"%s\", which the option store of server \"%s\" names, does not exist",
 					 name, NameStr(server->name));
+		complaint->hint =
+			psprintf("Create it with CREATE SERVER %s FOREIGN DATA WRAPPER genjob OPTIONS (api 's3', url ..., bucket ...), or look in genjob.servers for the name that is meant.",
+					 quote_identifier(name));
+	}
 	if (store == NULL)
 		return NULL;
 	if (!store->options.preset->is_store)

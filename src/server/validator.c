@@ -12,6 +12,7 @@
 #include "utils/guc.h"
 
 #include "server/options.h"
+#include "server/storecheck.h"
 #include "server/unusable.h"
 #include "server/validator.h"
 
@@ -70,13 +71,13 @@ check_lengths(List *defs)
 }
 
 /*
- * True if combinations must be checked.  Not if ALTER SERVER changes none of
- * their options: whatever a server has, it can be paused.  Not if pg_dump has
+ * True if combinations must be checked.  Not if ALTER SERVER changes no option
+ * that concerns() names: whatever a server has, it can be paused.  Not if pg_dump has
  * written the statement, which sets check_function_bodies: a server that the
  * dump has comes back.
  */
 static bool
-must_combine(void)
+must_combine(bool (*concerns)(const char *option))
 {
 	ListCell *cell;
 
@@ -84,7 +85,7 @@ must_combine(void)
 		return false;
 	foreach(cell, altered)
 	{
-		if (unusable_concerns(lfirst_node(DefElem, cell)->defname))
+		if (concerns(lfirst_node(DefElem, cell)->defname))
 			return true;
 	}
 	return altered == NIL;
@@ -107,11 +108,17 @@ genjob_validator(PG_FUNCTION_ARGS)
 	if (catalog == ForeignServerRelationId)
 	{
 		options_parse_server(defs, &server);
-		if (must_combine())
+		if (must_combine(unusable_concerns))
 			unusable_refuse(defs, &server);
+		if (must_combine(storecheck_concerns))
+			storecheck_refuse(defs, &server);
 	}
 	else if (catalog == UserMappingRelationId)
+	{
 		options_parse_mapping(defs, &mapping);
+		if (check_function_bodies)
+			storecheck_refuse_mapping(defs);
+	}
 	else if (defs != NIL)
 		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
 						errmsg("invalid option \"%s\"", linitial_node(DefElem, defs)->defname),

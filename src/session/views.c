@@ -262,7 +262,8 @@ describe_hold(const ServerStats *stats, bool is_troubled)
 		return *reason == '\0' ? NULL : reason;
 	if (sees_words)
 		trouble = shown_read(stats->trouble, STATS_REASON_LEN);
-	return *reason == '\0' ? pstrdup(trouble) : psprintf("%s; %s", reason, trouble);
+	return *reason == '\0' || strcmp(reason, trouble) == 0 ? pstrdup(trouble)
+														   : psprintf("%s; %s", reason, trouble);
 }
 
 PG_FUNCTION_INFO_V1(genjob_server_stats);

@@ -181,7 +181,7 @@ subtest 'an error says what to change, once, and no secret' => sub {
 		qr/AuthorizationHeaderMalformed.* Set the server's option region\./, 'a wrong region');
 	create_store($node, 'no_bucket', $store, %quick, bucket => 'nowhere');
 	like(run_to_end($node, 'no_bucket', $get)->{error},
-		qr/NoSuchBucket.* Create it, or check the server's option bucket\./, 'no such bucket');
+		qr/NoSuchBucket.* Create it, or check the server's option bucket, and that its option url has no path\./, 'no such bucket');
 	create_store($node, 'no_permission', $store, %quick,
 		mapping => { access_key_id => 'test:other', secret_access_key => 'other' });
 	my $denied = run_to_end($node, 'no_permission', $get);

@@ -31,7 +31,7 @@ static const Refusal refusals[] = {
 	{"ExpiredToken", 400, NULL, NULL, VERDICT_FAIL, " Renew the keys in the user mapping."},
 	{"InvalidToken", 400, NULL, NULL, VERDICT_FAIL, " Check session_token in the user mapping."},
 	{"AccessDenied", 403, NULL, NULL, VERDICT_FAIL,
-	 " Give the access key the permission, and check it in the user mapping."},
+	 " A store says so of an object that is not there, too, if the key may not list the bucket."},
 	{"a proxy's", 403, "Content-Type: text/plain\r\n", "", VERDICT_FAIL,
 	 " Check the keys in the user mapping, and their permissions."},
 
@@ -53,8 +53,36 @@ static const Refusal refusals[] = {
 	{"PermanentRedirect", 301, "x-amz-bucket-region: no' region\r\n", NULL, VERDICT_FAIL,
 	 " Set the server's options url and region to those of the bucket."},
 	{"NoSuchBucket", 404, NULL, NULL, VERDICT_FAIL,
-	 " Create it, or check the server's option bucket."},
-	{"InvalidBucketName", 400, NULL, NULL, VERDICT_FAIL, " Check the server's option bucket."},
+	 " Create it, or check the server's option bucket, and that its option url has no path."},
+	{"InvalidBucketName", 400, NULL, NULL, VERDICT_FAIL,
+	 " Check the server's option bucket, and that its option url has no path."},
+	{"AuthorizationHeaderMalformed", 400, NULL,
+	 XML("AuthorizationHeaderMalformed", "incorrect service \"lambda\""), VERDICT_FAIL,
+	 " Leave out the server's option service."},
+	{"NoSuchKey", 404, NULL, NULL, VERDICT_FAIL,
+	 " a job {\"list\": \"prefix\"} says which keys there are."},
+	{"InvalidRange", 416, NULL, NULL, VERDICT_FAIL,
+	 " The object is shorter than the range in the request."},
+
+	/* what is no store */
+	{"a web server's", 404, "Content-Type: text/html\r\n", "<html><title>Not found</title></html>",
+	 VERDICT_FAIL, " This is no answer of a store that speaks S3: check the server's option url."},
+	{"an api's", 404, "Content-Type: application/json\r\n", "{\"error\": \"no such route\"}",
+	 VERDICT_FAIL, " This is no answer of a store that speaks S3: check the server's option url."},
+	{"a web server's", 405, "Content-Type: text/plain\r\n", "Method not allowed", VERDICT_FAIL,
+	 " This is no answer of a store that speaks S3: check the server's option url."},
+	{"MethodNotAllowed", 405, NULL, NULL, VERDICT_FAIL,
+	 " Check that the server's option url is that of a store that speaks S3."},
+	{"a gateway's", 502, "Content-Type: text/html\r\n", "<html><title>Bad gateway</title></html>",
+	 VERDICT_RETRY, "."},
+
+	/* what the store cannot do will not pass */
+	{"NotImplemented", 501, NULL, NULL, VERDICT_FAIL, "NotImplemented: words."},
+	{"InvalidStorageClass", 400, NULL, NULL, VERDICT_FAIL,
+	 " Check the server's option put_headers."},
+	{"AccessControlListNotSupported", 400, NULL, NULL, VERDICT_FAIL,
+	 " Take the ACL out of the server's option put_headers."},
+
 	{"no word", 404, "Content-Type: text/plain\r\n", "", VERDICT_FAIL, " There is no such object."},
 	{"EntityTooLarge", 400, NULL, NULL, VERDICT_FAIL,
 	 " It is more than the store takes in one piece."},
@@ -102,10 +130,10 @@ test_refusal(const Refusal *refusal)
 }
 
 /*
- * An ETag is the store's own word: of an object that was encrypted, or came in parts, it is no MD5.
+ * Returns the verdict on a PUT that succeeds with these headers.
  */
-static void
-test_etag(const char *etag)
+static Verdict *
+judge_put(const char *headers)
 {
 	ServerOptions *options = cases_options("s3", "bucket=pictures|region=us-east-1");
 	MappingOptions secrets = {.access_key_id = "AKIDEXAMPLE", .secret_access_key = "unknown"};
@@ -121,9 +149,32 @@ test_etag(const char *etag)
 						  .options = options,
 						  .request = request_build(&request),
 						  .now_unix = NOW};
-	HttpReply *reply = replies_make(200, psprintf("ETag: \"%s\"\r\n", etag), "");
+	HttpReply *reply = replies_make(200, headers, "");
 	Remote remote = {NULL};
-	Verdict *verdict = reply_judge(&source, reply, &remote);
+
+	return reply_judge(&source, reply, &remote);
+}
+
+/*
+ * A web server may answer any PUT with a page and HTTP 200; it has no object.
+ */
+static void
+test_no_etag(const char *headers)
+{
+	Verdict *verdict = judge_put(headers);
+
+	unit_is_int(verdict->kind, VERDICT_RETRY, "a success without an ETag is none: %s", headers);
+	unit_ok(verdict->error != NULL && strstr(verdict->error, "an ETag of the object") != NULL,
+			"... and says so: %s", verdict->error ? verdict->error : "nothing");
+}
+
+/*
+ * An ETag is the store's own word: of an object that was encrypted, or came in parts, it is no MD5.
+ */
+static void
+test_etag(const char *etag)
+{
+	Verdict *verdict = judge_put(psprintf("ETag: \"%s\"\r\n", etag));
 
 	unit_is_int(verdict->kind, VERDICT_DONE, "an object with the ETag %s is stored", etag);
 	unit_ok(verdict->result != NULL && strstr(verdict->result, etag) != NULL,
@@ -142,4 +193,6 @@ unit_run(void)
 		test_refusal(&refusals[i]);
 	for (i = 0; i < lengthof(etags); i++)
 		test_etag(etags[i]);
+	test_no_etag("Content-Type: text/html\r\n");
+	test_no_etag("ETag: \r\n");
 }
