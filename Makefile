@@ -163,6 +163,7 @@ OBJS = \
 	src/server/addressing.o \
 	src/server/aws.o \
 	src/server/stores.o \
+	src/server/storeheaders.o \
 	src/server/storeplace.o \
 	src/server/keytemplate.o \
 	src/server/grammar.o \

@@ -19,6 +19,7 @@
 #include "server/nearest.h"
 #include "server/options.h"
 #include "server/optionvalue.h"
+#include "server/storeheaders.h"
 
 #define SERVER_OPTION(name, kind, field, ...) \
 	{ \
@@ -479,11 +480,7 @@ complete_store(ServerOptions *options)
 						errhint("It belongs to the server whose outputs go there.")));
 	require_option("bucket", options->bucket != NULL,
 				   "Name the bucket of the objects, as in bucket 'pictures'.");
-	if (options->put_headers != NULL && aws_find_signing_header(options->put_headers) != NULL)
-		ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
-						errmsg("option \"put_headers\" has the header %s",
-							   aws_find_signing_header(options->put_headers)),
-						errhint("genjob signs each request: put keys into a user mapping.")));
+	storeheaders_check(options);
 	if (options->key == NULL)
 		options->key = DEFAULT_KEY;
 	addressing_complete(options);
