@@ -136,9 +136,9 @@ typedef struct JobSubmission
 	Reference *references; /* outputs of other jobs that the request refers to */
 	int n_references;
 	const char *sent_bucket; /* as in RequestSource */
-	char *token;        /* of a job that is handed over: lets its receiver answer; or NULL */
-	MemoryShare *share; /* of context; or NULL */
-	bool stays_here;    /* this process must build the request */
+	char *token;             /* of a job that is handed over: lets its receiver answer; or NULL */
+	MemoryShare *share;      /* of context; or NULL */
+	bool stays_here;         /* this process must build the request */
 } JobSubmission;
 
 /* STEP_LOOKUP.  lookup_begin() sets it. */

@@ -66,7 +66,7 @@ typedef struct Leftover
 	MappingOptions secrets;
 	char *key; /* of a sweep: the prefix of keys */
 	char *id;
-	StorePlace at; /* where it is; no bucket: where the server's options lead */
+	StorePlace at;  /* where it is; no bucket: where the server's options lead */
 	KeyWords words; /* of a sweep */
 	Place place;
 	HttpMeter meter;
@@ -155,10 +155,9 @@ void
 leftover_add(const Job *job, const char *key, const char *id, const StorePlace *at)
 {
 	if (create_leftover(job, key, id, at) == NULL)
-		ereport(LOG,
-				(errmsg("genjob cannot abort an upload of job " INT64_FORMAT, job->id),
-				 errhint("Abort it in the store: s3://%s/%s (upload %s).",
-						 at->bucket ? at->bucket : "...", trace_name(key), id)));
+		ereport(LOG, (errmsg("genjob cannot abort an upload of job " INT64_FORMAT, job->id),
+					  errhint("Abort it in the store: s3://%s/%s (upload %s).",
+							  at->bucket ? at->bucket : "...", trace_name(key), id)));
 }
 
 /* ---------- sweeps ---------- */
@@ -179,8 +178,7 @@ are_swept_alike(const Server *a, const Server *b)
 {
 	StorePlace place = storeplace_of(&a->options);
 
-	return a == b ||
-		   (storeplace_is_of(&place, b) && strcmp(a->options.key, b->options.key) == 0);
+	return a == b || (storeplace_is_of(&place, b) && strcmp(a->options.key, b->options.key) == 0);
 }
 
 /*
@@ -226,8 +224,7 @@ begin_sweep(const Job *job, const Sweep *sweep)
 	KeyWords words = {.server = job->store->server_name, .database = job->store->database_name};
 	const ServerOptions *options = &sweep->seen->options;
 	StorePlace at = storeplace_of(options);
-	Leftover *leftover =
-		create_leftover(job, keytemplate_prefix(options->key, &words), NULL, &at);
+	Leftover *leftover = create_leftover(job, keytemplate_prefix(options->key, &words), NULL, &at);
 	MemoryContext caller;
 
 	if (leftover == NULL)
@@ -470,8 +467,8 @@ leftover_answered(Call *call, HttpReply *reply)
 	words_mask_reply(call->http, reply);
 	if (is_home(leftover))
 		limits_note(&leftover->place,
-				&(CallEnd){.outcome = limits_outcome(reply), .error = reply->error_text},
-				clock_mono());
+					&(CallEnd){.outcome = limits_outcome(reply), .error = reply->error_text},
+					clock_mono());
 	limits_leave(&leftover->place);
 	if (is_done && leftover->id == NULL)
 		(void) calls_run(call, take_reply, &taking, &error);

@@ -8,8 +8,7 @@
 #include "life/job.h"
 #include "server/storeplace.h"
 
-extern void leftover_add(const Job *job, const char *key, const char *id,
-						 const StorePlace *at);
+extern void leftover_add(const Job *job, const char *key, const char *id, const StorePlace *at);
 extern void leftover_note_store(const Job *job);
 extern void leftover_work(MonoTime now);
 extern MonoTime leftover_next(void);

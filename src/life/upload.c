@@ -61,11 +61,11 @@ take_earlier(Job *job, Upload *upload, const OpenUpload *earlier)
 							  job->store->secrets.secret_access_key))
 	{
 		upload->at = (StorePlace){NULL};
-		ereport(LOG, (errmsg("genjob does not continue an upload of job " INT64_FORMAT
-							 ": the options or the keys of its store have changed",
-							 job->id),
-					  errhint("Abort it in the store: %s.",
-							  openupload_describe(job->remote.uploads))));
+		ereport(LOG,
+				(errmsg("genjob does not continue an upload of job " INT64_FORMAT
+						": the options or the keys of its store have changed",
+						job->id),
+				 errhint("Abort it in the store: %s.", openupload_describe(job->remote.uploads))));
 		return;
 	}
 	if (!is_same)

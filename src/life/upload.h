@@ -48,15 +48,15 @@ typedef struct Upload
 	char *mark; /* as in OpenUpload */
 
 	/* As the store knows it */
-	StorePlace at;    /* where it was begun; no bucket: not known */
+	StorePlace at;     /* where it was begun; no bucket: not known */
 	int failures_away; /* in a row, while at is not the server's own place any more */
-	char *id;         /* NULL: not begun */
-	bool is_saved;    /* the id is in the table, or is being written */
-	bool is_listed;   /* no UPLOAD_LIST is needed */
-	int listed_after; /* the last part that was listed; the next list begins after it */
-	bool in_doubt;    /* UPLOAD_COMPLETE found no upload: an earlier one may have worked */
-	bool is_gone;     /* the store does not know it: begin again */
-	bool is_left;     /* its place does not take it any more: abort it, and begin again */
+	char *id;          /* NULL: not begun */
+	bool is_saved;     /* the id is in the table, or is being written */
+	bool is_listed;    /* no UPLOAD_LIST is needed */
+	int listed_after;  /* the last part that was listed; the next list begins after it */
+	bool in_doubt;     /* UPLOAD_COMPLETE found no upload: an earlier one may have worked */
+	bool is_gone;      /* the store does not know it: begin again */
+	bool is_left;      /* its place does not take it any more: abort it, and begin again */
 	bool is_done;
 	char *object;       /* its name, as s3://bucket/key; once it is_done */
 	char *etag;         /* of the object; or NULL */

@@ -14,7 +14,7 @@
 #include "protocol/s3answer.h"
 #include "protocol/words.h"
 
-#define SLACK_S 2 /* an object's time has whole seconds */
+#define SLACK_S 2           /* an object's time has whole seconds */
 #define MAX_FAILURES_AWAY 5 /* then the output begins again, where the options lead now */
 
 /*

@@ -12,8 +12,8 @@ typedef struct OpenUpload
 {
 	int ordinal; /* of the output */
 	char *key;
-	char *id;   /* the store's */
-	char *mark; /* says which bytes the parts are of; or NULL */
+	char *id;      /* the store's */
+	char *mark;    /* says which bytes the parts are of; or NULL */
 	StorePlace at; /* where it was begun; no bucket: not known */
 } OpenUpload;
 

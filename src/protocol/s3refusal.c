@@ -29,14 +29,10 @@ is_code(const char *words, const char *code)
 bool
 s3_is_of_the_moment(const char *words)
 {
-	static const char *const codes[] = {"RequestTimeout",
-										"SlowDown",
-										"InternalError",
-										"ServiceUnavailable",
-										"OperationAborted",
-										"ConditionalRequestConflict",
-										"TemporaryRedirect",
-										"BadDigest"};
+	static const char *const codes[] = {"RequestTimeout",    "SlowDown",
+										"InternalError",     "ServiceUnavailable",
+										"OperationAborted",  "ConditionalRequestConflict",
+										"TemporaryRedirect", "BadDigest"};
 	int i;
 
 	for (i = 0; i < lengthof(codes); i++)

@@ -15,8 +15,7 @@
 #include "server/storeheaders.h"
 
 /* A name that ends with "-" stands for all that begin with it. */
-static const char *const conditions[] = {"If-", "X-Amz-Copy-Source-If-",
-										 "X-Amz-If-", NULL};
+static const char *const conditions[] = {"If-", "X-Amz-Copy-Source-If-", "X-Amz-If-", NULL};
 static const char *const of_one_object[] = {"Range",
 											"Content-MD5",
 											"Content-Range",
