@@ -200,6 +200,52 @@ subtest 'what is in the bucket of before' => sub {
 	is(scalar(objects('after')), 0, '... with its object');
 };
 
+subtest 'an output that comes while the store moves' => sub {
+	my $files = PythonServer->new('files.py');
+	my ($store, $painter) = create_pair('poured');
+	create_server($node, "poured$n", 'replicate', $standin, model => 'stand-in/painter:1', poll_interval => '50 ms', store => $store);
+	foreach my $stops (0, 1)
+	{
+		my $bytes = 70_000_000 + $stops;
+		hold_parts();
+		my $id = enqueue($node, "poured$n", StandIn::request(prompt => "poured $stops", standin => { id => "poured $n $stops", output => $files->url("/poured$stops/$bytes.png") }));
+		is_open($id);
+		query("ALTER SERVER $store OPTIONS (SET bucket 'moved-$stops')");
+		restart_at_once($node) if $stops;
+		release();
+		ok(wait_state($node, $id, 'succeeded'), 'the job succeeds') or diag(job($node, $id)->{error});
+		my $bucket = $stops ? 'moved-0' : 'poured';
+		is(url_of($id), "s3://$bucket/poured$n/$id-1.png", 'the object is where its upload was begun');
+		ok(has_none($_), "no upload is open in $_") foreach 'poured', 'moved-0', 'moved-1';
+		is(query("SELECT bytes FROM gen_outputs WHERE job_id = $id"), $bytes, '... whole');
+	}
+};
+
+subtest 'what nobody knows any more in the old place' => sub {
+	my ($store, $painter) = create_pair('swept');
+	my $http = HTTP::Tiny->new(timeout => 30);
+	$node->append_conf('postgresql.conf', 'genjob.debug_clock_speed = 2000');
+	$node->restart;
+	wait_dispatcher($node);
+	my $first = start($painter, 'sweeps 0', size => '16x16');
+	ok(wait_state($node, $first, 'succeeded'), 'a job uses the store');
+	$http->post($fake->url("/swept/$painter/999999-1.png?uploads="));
+	$http->post($fake->url("/swept/somebody/else.png?uploads="));
+	query("ALTER SERVER $store OPTIONS (SET bucket 'sweeps', SET key '{job}/{ordinal}')");
+	$fake->set(begun => 50_000);
+	my $i = 0;
+	ok(poll_until(sub {
+		my $next = start($painter, 'sweeps ' . ++$i, size => '16x16');
+		wait_state($node, $next, 'succeeded');
+		return uploads('swept') <= 1;
+	}), 'it is aborted');
+	is_deeply([ uploads('swept') ], ['/swept/somebody/else.png'], '... and nobody else\'s is');
+	$fake->set(begun => 0);
+	$node->append_conf('postgresql.conf', 'genjob.debug_clock_speed = 1');
+	$node->restart;
+	wait_dispatcher($node);
+};
+
 subtest 'the first use of a store by a dispatcher' => sub {
 	create_server($node, 'bytes', 'http', $standin, path => '/echo', links_as => 'bytes');
 	$fake->set(rules => []);
