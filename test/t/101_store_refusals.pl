@@ -176,6 +176,15 @@ subtest 'a download that is answered 304' => sub {
 	$fake->set(rules => [ { match => '^GET /pictures/a', status => 304 } ]);
 	my $get = run_to_end($node, 'pictures', { get => 'a' }, max_attempts => 1);
 	like($get->{error}, qr/answered HTTP 304: nothing has changed/, 'a store');
+	create_server($node, 'linked', 'replicate', $standin, model => 'stand-in/painter:1', poll_interval => '50 ms');
+	my %words = (304 => qr/says that the file has not changed \(HTTP 304\), although genjob has no copy of it/);
+	foreach my $status (sort keys %words)
+	{
+		$fake->set(rules => [ { match => '^GET /made', status => $status } ]);
+		my $made = enqueue($node, 'linked', StandIn::request(prompt => "linked $status", standin => { id => "linked $status", output => $fake->url('/made.png') }));
+		ok(poll_until(sub { job($node, $made)->{state} =~ /succeeded|failed/ }), "an output that is answered $status");
+		like(job($node, $made)->{error}, $words{$status}, '... says what that means');
+	}
 	$fake->set(rules => []);
 };
 
