@@ -164,6 +164,7 @@ OBJS = \
 	src/server/storecheck.o \
 	src/server/aws.o \
 	src/server/stores.o \
+	src/server/storeplace.o \
 	src/server/keytemplate.o \
 	src/server/grammar.o \
 	src/server/nearest.o \

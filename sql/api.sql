@@ -80,7 +80,7 @@ BEGIN
 			-- one that succeeded before the job ended has deleted what an earlier attempt had put there
 			DELETE FROM @extschema@.gen_jobs WHERE id = item.id;
 			INSERT INTO @extschema@.gen_jobs (server, request, owner, tenant, request_id) VALUES (item.store,
-				jsonb_build_object('delete', regexp_replace(item.url, '^s3://[^/]*/', '')), item.owner,
+				jsonb_build_object('delete', regexp_replace(item.url, '^s3://[^/]*/', ''), 'bucket', split_part(item.url, '/', 3)), item.owner,
 				'genjob.purge', item.request_id);
 			ordered := ordered + 1;
 		END IF;

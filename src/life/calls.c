@@ -103,6 +103,7 @@ calls_request_source(const Job *job)
 		.idempotency_key = job->idempotency_key,
 		.token = job->submission.token,
 		.tenant = job->tenant,
+		.sent_bucket = job->submission.sent_bucket,
 		.job = job->id,
 		.is_literal = job->depth > 0,
 		.now_unix = time(NULL),
@@ -156,6 +157,7 @@ calls_forget_input(Job *job)
 	job->submission.n_inputs = 0;
 	job->submission.references = NULL;
 	job->submission.n_references = 0;
+	job->submission.sent_bucket = NULL;
 }
 
 /*

@@ -394,14 +394,18 @@ is_only_call(const Job *job)
 static Next
 release_job(Job *job)
 {
-	bool has_mark =
-		job->is_saved && !job->cancel.row_is_gone &&
-		(job->remote.id != NULL || job->remote.urls != NULL || job->remote.answer != NULL ||
-		 job->remote.has_verdict || job->remote.uploads != NULL);
+	bool has_mark = job->is_saved && !job->cancel.row_is_gone &&
+					(job->remote.id != NULL || job->remote.urls != NULL ||
+					 job->remote.answer != NULL || job->remote.has_verdict);
 
-	has_mark |= (job->remote.is_unsent || job->remote.is_unread) && !job->cancel.row_is_gone;
+	has_mark |= (job->remote.is_unsent || job->remote.is_unread || job->remote.uploads != NULL) &&
+				!job->cancel.row_is_gone;
 	if (!has_mark)
+	{
+		pour_drop(job, true);
+		upload_drop(job, true);
 		return next_gone();
+	}
 	strip_job(job);
 	return save_cancel(job, NULL, true);
 }

@@ -31,6 +31,7 @@
 #include "life/storeline.h"
 #include "protocol/judge.h"
 #include "schedule/schedule.h"
+#include "server/storeplace.h"
 
 #define MB ((size_t) 1024 * 1024)
 #define MAX_BYTES (512 * MB) /* of all that a request refers to */
@@ -47,6 +48,7 @@ typedef struct FetchObject
 	ServerQueue *queue;     /* of the store's server */
 	Server *server;         /* referenced */
 	MappingOptions secrets; /* the job owner's */
+	char *bucket;           /* the server may have another one now */
 	char *key;
 } FetchObject;
 
@@ -69,12 +71,12 @@ current_object(const Job *job)
 
 /*
  * Notes that the bytes of reference must be fetched from server.  reference
- * and the strings in *secrets must live as long as the job's submission; key
- * is copied.  Call it in a transaction.
+ * and the strings in *secrets must live as long as the job's submission; bucket
+ * and key are copied.  Call it in a transaction.
  */
 void
 fetch_add(Job *job, Reference *reference, Server *server, const MappingOptions *secrets,
-		  const char *key)
+		  const char *bucket, const char *key)
 {
 	MemoryContext caller = MemoryContextSwitchTo(job->submission.context);
 	FetchObject *object = palloc0(sizeof(FetchObject));
@@ -84,8 +86,12 @@ fetch_add(Job *job, Reference *reference, Server *server, const MappingOptions *
 	object->reference = reference;
 	object->queue = schedule_queue(NameStr(server->name));
 	object->queue->n_jobs++;
+	/* the first use of a store by this process: without its limits it would seem to take no calls */
+	if (object->queue->is_stale)
+		schedule_refresh();
 	object->server = server_hold(server);
 	object->secrets = *secrets;
+	object->bucket = pstrdup(bucket);
 	object->key = pstrdup(key);
 	job->fetch->left = lappend(job->fetch->left, object);
 	MemoryContextSwitchTo(caller);
@@ -317,6 +323,7 @@ fetch_build(Job *job, char **why)
 		limits_started(&job->fetch->place);
 		source.options = job->fetch->place.backend->options;
 	}
+	source.options = storeplace_bucket(source.options, object->bucket);
 	http = request_get_object(&source, object->key);
 	http->max_response = Min(http->max_response, room_for_bytes(job));
 	return http;

@@ -8,7 +8,7 @@
 #include "life/job.h"
 
 extern void fetch_add(Job *job, Reference *reference, Server *server, const MappingOptions *secrets,
-					  const char *key);
+					  const char *bucket, const char *key);
 extern void fetch_leave_place(Job *job);
 extern void fetch_close(Job *job);
 

@@ -135,9 +135,10 @@ typedef struct JobSubmission
 	int n_inputs;
 	Reference *references; /* outputs of other jobs that the request refers to */
 	int n_references;
-	char *token;        /* of a job that is handed over: lets its receiver answer; or NULL */
-	MemoryShare *share; /* of context; or NULL */
-	bool stays_here;    /* this process must build the request */
+	const char *sent_bucket; /* as in RequestSource */
+	char *token;             /* of a job that is handed over: lets its receiver answer; or NULL */
+	MemoryShare *share;      /* of context; or NULL */
+	bool stays_here;         /* this process must build the request */
 } JobSubmission;
 
 /* STEP_LOOKUP.  lookup_begin() sets it. */

@@ -9,7 +9,8 @@
  * table, or a restored table does not have it.  A sweep finds these.  While
  * jobs use a store, every SWEEP_US a sweep asks it which uploads are open
  * under the keys of our template, and aborts those that are older than STALE_S
- * and that no job of this dispatcher has.
+ * and that no job of this dispatcher has.  Both kinds are looked for where they
+ * were begun, whatever the options of the store's server say now.
  *
  * The calls have no job.  They use the secrets of the job that gave up the
  * upload or started the sweep, and take places at the store like other calls.
@@ -48,6 +49,7 @@
 #define FIRST_SWEEP_US (10 * USECS_PER_MINUTE)
 #define SWEEP_US (4 * USECS_PER_HOUR)
 #define STALE_S (12 * 3600) /* no upload may take longer */
+#define PAST_US (2 * STALE_S * USECS_PER_SEC)
 
 #define UNIX_EPOCH_US ((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
 
@@ -64,6 +66,7 @@ typedef struct Leftover
 	MappingOptions secrets;
 	char *key; /* of a sweep: the prefix of keys */
 	char *id;
+	StorePlace at;  /* where it is; no bucket: where the server's options lead */
 	KeyWords words; /* of a sweep */
 	Place place;
 	HttpMeter meter;
@@ -71,12 +74,17 @@ typedef struct Leftover
 	MonoTime again_at;
 } Leftover;
 
-/* When the next sweep of a store is due. */
+/*
+ * When the next sweep of a store is due.  If the store's options change, the
+ * place where uploads were begun before is swept for another PAST_US.
+ */
 typedef struct Sweep
 {
 	NameData store;
 	NameData server; /* whose outputs go there */
+	Server *seen;    /* the store's server, with the options of then; referenced */
 	MonoTime due;
+	MonoTime until; /* 0: seen has the present options */
 } Sweep;
 
 static dlist_head leftovers = DLIST_STATIC_INIT(leftovers);
@@ -98,7 +106,7 @@ copy_text(const char *text)
  * no room.
  */
 static Leftover *
-create_leftover(const Job *job, const char *key, const char *id)
+create_leftover(const Job *job, const char *key, const char *id, const StorePlace *at)
 {
 	const JobStore *store = job->store;
 	MemoryContext context;
@@ -122,6 +130,7 @@ create_leftover(const Job *job, const char *key, const char *id)
 						 .session_token = copy_text(store->secrets.session_token)};
 	leftover->key = pstrdup(key);
 	leftover->id = copy_text(id);
+	leftover->at = storeplace_copy(at);
 	leftover->again_at = clock_mono();
 	MemoryContextSwitchTo(caller);
 	dlist_push_tail(&leftovers, &leftover->node);
@@ -140,35 +149,92 @@ free_leftover(Leftover *leftover)
 }
 
 /*
- * Aborts an upload that a job gives up.
+ * Aborts an upload that a job gives up, where it was begun.
  */
 void
-leftover_add(const Job *job, const char *key, const char *id)
+leftover_add(const Job *job, const char *key, const char *id, const StorePlace *at)
 {
-	(void) create_leftover(job, key, id);
+	if (create_leftover(job, key, id, at) == NULL)
+		ereport(LOG, (errmsg("genjob cannot abort an upload of job " INT64_FORMAT, job->id),
+					  errhint("Abort it in the store: s3://%s/%s (upload %s).",
+							  at->bucket ? at->bucket : "...", trace_name(key), id)));
 }
 
 /* ---------- sweeps ---------- */
 
-static Sweep *
-sweep_of(const char *store, const char *server)
+static bool
+is_sweep_of(const Sweep *sweep, const Job *job)
 {
-	Sweep *sweep;
+	return strcmp(NameStr(sweep->store), NameStr(job->store->queue->name)) == 0 &&
+		   strcmp(NameStr(sweep->server), NameStr(job->server->name)) == 0;
+}
+
+/*
+ * True if a sweep by the options of a looks at the same uploads as one by
+ * those of b.
+ */
+static bool
+are_swept_alike(const Server *a, const Server *b)
+{
+	StorePlace place = storeplace_of(&a->options);
+
+	return a == b || (storeplace_is_of(&place, b) && strcmp(a->options.key, b->options.key) == 0);
+}
+
+/*
+ * Marks which sweeps of the job's store are by its present options; adds one
+ * if none is, and there is room.
+ */
+static void
+note_present(const Job *job, MonoTime now)
+{
+	Server *present = job->store->server;
+	bool found = false;
 	int i;
 
 	for (i = 0; i < n_sweeps; i++)
 	{
-		if (strcmp(NameStr(sweeps[i].store), store) == 0 &&
-			strcmp(NameStr(sweeps[i].server), server) == 0)
-			return &sweeps[i];
+		Sweep *sweep = &sweeps[i];
+
+		if (!is_sweep_of(sweep, job))
+			continue;
+		if (are_swept_alike(sweep->seen, present))
+		{
+			sweep->until = 0;
+			found = true;
+		}
+		else if (sweep->until == 0)
+			sweep->until = now + PAST_US;
 	}
-	if (n_sweeps == MAX_STORES)
-		return NULL;
-	sweep = &sweeps[n_sweeps++];
-	namestrcpy(&sweep->store, store);
-	namestrcpy(&sweep->server, server);
-	sweep->due = clock_mono() + FIRST_SWEEP_US;
-	return sweep;
+	if (found || n_sweeps == MAX_STORES)
+		return;
+	sweeps[n_sweeps] = (Sweep){.store = job->store->queue->name,
+							   .server = job->server->name,
+							   .seen = server_hold(present),
+							   .due = now + FIRST_SWEEP_US};
+	n_sweeps++;
+}
+
+/*
+ * Sweeps a store with the secrets of a job.
+ */
+static void
+begin_sweep(const Job *job, const Sweep *sweep)
+{
+	KeyWords words = {.server = job->store->server_name, .database = job->store->database_name};
+	const ServerOptions *options = &sweep->seen->options;
+	StorePlace at = storeplace_of(options);
+	Leftover *leftover = create_leftover(job, keytemplate_prefix(options->key, &words), NULL, &at);
+	MemoryContext caller;
+
+	if (leftover == NULL)
+		return;
+	server_release(leftover->server);
+	leftover->server = server_hold(sweep->seen);
+	caller = MemoryContextSwitchTo(leftover->context);
+	leftover->words.server = pstrdup(words.server);
+	leftover->words.database = pstrdup(words.database);
+	MemoryContextSwitchTo(caller);
 }
 
 /*
@@ -179,25 +245,25 @@ leftover_note_store(const Job *job)
 {
 	const JobStore *store = job->store;
 	MonoTime now = clock_mono();
-	Leftover *leftover;
-	MemoryContext caller;
-	KeyWords words;
-	Sweep *sweep;
+	int i;
 
 	if (store == NULL || store->server == NULL || store->server->options.key == NULL)
 		return;
-	sweep = sweep_of(NameStr(store->queue->name), NameStr(job->server->name));
-	if (sweep == NULL || now < sweep->due)
-		return;
-	sweep->due = now + SWEEP_US;
-	words = (KeyWords){.server = store->server_name, .database = store->database_name};
-	leftover = create_leftover(job, keytemplate_prefix(store->server->options.key, &words), NULL);
-	if (leftover == NULL)
-		return;
-	caller = MemoryContextSwitchTo(leftover->context);
-	leftover->words.server = pstrdup(words.server);
-	leftover->words.database = pstrdup(words.database);
-	MemoryContextSwitchTo(caller);
+	note_present(job, now);
+	for (i = n_sweeps - 1; i >= 0; i--)
+	{
+		Sweep *sweep = &sweeps[i];
+
+		if (!is_sweep_of(sweep, job) || now < sweep->due)
+			continue;
+		sweep->due = now + SWEEP_US;
+		begin_sweep(job, sweep);
+		if (sweep->until != 0 && sweep->until < now)
+		{
+			server_release(sweep->seen);
+			*sweep = sweeps[--n_sweeps];
+		}
+	}
 }
 
 /*
@@ -230,7 +296,7 @@ abort_found(const Leftover *sweep, const S3Open *open)
 	JobStore store = {.queue = sweep->queue, .server = sweep->server, .secrets = sweep->secrets};
 	Job job = {.store = &store};
 
-	(void) create_leftover(&job, open->key, open->id);
+	(void) create_leftover(&job, open->key, open->id, &sweep->at);
 }
 
 /*
@@ -257,6 +323,17 @@ take_list(const Leftover *sweep, const HttpReply *reply)
 
 /* ---------- calls ---------- */
 
+/*
+ * True if the options of the store's server lead to where the leftover is.
+ */
+static bool
+is_home(const Leftover *leftover)
+{
+	const Server *server = leftover->queue->limits.server;
+
+	return server != NULL && storeplace_is_of(&leftover->at, server);
+}
+
 static void
 build_request(void *arg)
 {
@@ -267,6 +344,8 @@ build_request(void *arg)
 							.now_unix = time(NULL)};
 	Call *call = &leftover->call;
 
+	if (!is_home(leftover))
+		source.options = storeplace_options(source.options, &leftover->at);
 	call->http =
 		leftover->id ? s3upload_abort(&source, &upload) : s3upload_list(&source, leftover->key);
 	call->transfer = http_start(call->http, &leftover->meter, call->context, call);
@@ -326,6 +405,8 @@ leftover_work(MonoTime now)
 			continue;
 		if (limits_room(&leftover->queue->limits, now) > 0)
 			begin_call(leftover, now);
+		else if (leftover->queue->limits.server == NULL)
+			note_failure(leftover); /* dropped, or not looked up yet */
 		else
 			leftover->again_at = now + USECS_PER_SEC;
 	}
@@ -384,9 +465,10 @@ leftover_answered(Call *call, HttpReply *reply)
 	call->transfer = NULL;
 	n_calls--;
 	words_mask_reply(call->http, reply);
-	limits_note(&leftover->place,
-				&(CallEnd){.outcome = limits_outcome(reply), .error = reply->error_text},
-				clock_mono());
+	if (is_home(leftover))
+		limits_note(&leftover->place,
+					&(CallEnd){.outcome = limits_outcome(reply), .error = reply->error_text},
+					clock_mono());
 	limits_leave(&leftover->place);
 	if (is_done && leftover->id == NULL)
 		(void) calls_run(call, take_reply, &taking, &error);

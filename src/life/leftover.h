@@ -6,8 +6,9 @@
 #define GENJOB_LEFTOVER_H
 
 #include "life/job.h"
+#include "server/storeplace.h"
 
-extern void leftover_add(const Job *job, const char *key, const char *id);
+extern void leftover_add(const Job *job, const char *key, const char *id, const StorePlace *at);
 extern void leftover_note_store(const Job *job);
 extern void leftover_work(MonoTime now);
 extern MonoTime leftover_next(void);

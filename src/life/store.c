@@ -36,6 +36,7 @@
 #include "life/storeline.h"
 #include "life/upload.h"
 #include "life/verdict.h"
+#include "protocol/openupload.h"
 #include "protocol/saved.h"
 #include "schedule/schedule.h"
 #include "server/keytemplate.h"
@@ -235,6 +236,19 @@ wait_for_place(Job *job)
 }
 
 /*
+ * Returns a sentence after a blank that says which parts stay in the store, if
+ * nobody can call it any more to abort them; else "".
+ */
+static const char *
+describe_left_parts(const Job *job)
+{
+	if (job->store->server != NULL || job->remote.uploads == NULL)
+		return "";
+	return psprintf(" Parts of outputs stay in the store, which may cost money: abort there %s.",
+					openupload_describe(job->remote.uploads));
+}
+
+/*
  * Fails a job because the store does not take its outputs; they go into the table.
  */
 static Next
@@ -242,8 +256,8 @@ fail_outputs(Job *job, const char *why)
 {
 	job->store->gave_up = true;
 	return next_fail(job,
-					 psprintf("the outputs could not be put into the store \"%s\": %s They are in gen_outputs.data: when the store works again, copy them into it with jobs of that server. Do not use genjob.retry(): it would pay again.",
-							  NameStr(job->store->queue->name), why));
+					 psprintf("the outputs could not be put into the store \"%s\": %s They are in gen_outputs.data: when the store works again, copy them into it with jobs of that server. Do not use genjob.retry(): it would pay again.%s",
+							  NameStr(job->store->queue->name), why, describe_left_parts(job)));
 }
 
 /*

@@ -108,8 +108,6 @@ store_judge_at(Job *job, ServerQueue *queue, const Server *server, Place *place,
 		judging.judged = job->judged;
 		job->judged = NULL;
 	}
-	if (reply->error == HTTP_OK && (reply->status == 401 || reply->status == 403))
-		calls_doubt_secrets(job);
 	if (judging.source.options == NULL || !calls_run(call, judge_reply, &judging, &error))
 	{
 		limits_leave(place);
@@ -121,6 +119,10 @@ store_judge_at(Job *job, ServerQueue *queue, const Server *server, Place *place,
 	storeline_wake(queue);
 	answer.is_done = judging.verdict->kind == VERDICT_DONE;
 	answer.is_refused = judging.verdict->kind == VERDICT_FAIL;
+	/* keys, or where the store is, may be corrected; not every refusal has the status 403 */
+	if (answer.is_refused)
+		calls_doubt_secrets(job);
+	answer.is_refused &= !s3_is_of_all_calls(reply);
 	answer.is_missing = s3_is_missing(reply);
 	answer.etag = judging.etag;
 	answer.object = judging.verdict->outputs != NIL ? linitial(judging.verdict->outputs) : NULL;

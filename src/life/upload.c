@@ -24,10 +24,61 @@
 #include "life/calls.h"
 #include "life/upload.h"
 #include "protocol/openupload.h"
+#include "schedule/schedule.h"
 
 #define FIRST_PARTS 16 /* entries of parts at first */
 
 /* ---------- its life ---------- */
+
+/*
+ * True if the job's upload was begun where the options of the store's server
+ * do not lead any more: they have changed since.
+ */
+bool
+upload_is_away(const Job *job)
+{
+	const JobStore *store = job->store;
+	const Server *server = store->queue->limits.server;
+
+	return server != NULL && !storeplace_is_of(&store->upload->at, server);
+}
+
+/*
+ * Continues what an earlier process has begun, if the bytes are the same; else
+ * aborts it.  The row may name another key or place than the server's options
+ * do: they have changed, or somebody else wrote the row.  Without proof,
+ * nothing is sent there.
+ */
+static void
+take_earlier(Job *job, Upload *upload, const OpenUpload *earlier)
+{
+	const char *mark = upload->mark;
+	bool is_same = mark != NULL && earlier->mark != NULL && strcmp(mark, earlier->mark) == 0;
+
+	upload->at = earlier->at;
+	if ((strcmp(earlier->key, upload->key) != 0 || upload_is_away(job)) &&
+		!openupload_is_proven(job->remote.uploads, earlier->ordinal,
+							  job->store->secrets.secret_access_key))
+	{
+		upload->at = (StorePlace){NULL};
+		ereport(LOG,
+				(errmsg("genjob does not continue an upload of job " INT64_FORMAT
+						": the options or the keys of its store have changed",
+						job->id),
+				 errhint("Abort it in the store: %s.", openupload_describe(job->remote.uploads))));
+		return;
+	}
+	if (!is_same)
+	{
+		leftover_add(job, earlier->key, earlier->id, &earlier->at);
+		upload->at = (StorePlace){NULL};
+		return;
+	}
+	upload->key = earlier->key;
+	upload->id = earlier->id;
+	upload->is_saved = true;
+	upload->is_listed = false;
+}
 
 /*
  * Begins to upload an output under a key.  mark identifies its bytes: an earlier upload with the same mark is
@@ -58,18 +109,9 @@ upload_open(Job *job, Output *output, int ordinal, const char *key, const char *
 	for (i = 0; i < UPLOAD_SLOTS; i++)
 		upload->slots[i].call.job = job;
 	upload->control.call.job = job;
-	if (earlier != NULL && strcmp(earlier->key, key) == 0)
-	{
-		bool is_same = mark != NULL && earlier->mark != NULL && strcmp(mark, earlier->mark) == 0;
-
-		if (is_same)
-			upload->id = earlier->id;
-		else
-			leftover_add(job, key, earlier->id);
-		upload->is_saved = is_same;
-		upload->is_listed = !is_same;
-	}
 	job->store->upload = upload;
+	if (earlier != NULL)
+		take_earlier(job, upload, earlier);
 	MemoryContextSwitchTo(caller);
 	trace("job " INT64_FORMAT " attempt %d: output %d goes to its store in parts%s", job->id,
 		  job->attempt, ordinal, upload->id ? ", some of which may be there" : "");
@@ -122,7 +164,7 @@ upload_drop(Job *job, bool aborts)
 	upload_end_calls(job);
 	caller = MemoryContextSwitchTo(job->context);
 	if (aborts && upload->id != NULL && !upload->is_done && !upload->is_gone)
-		leftover_add(job, upload->key, upload->id);
+		leftover_add(job, upload->key, upload->id, &upload->at);
 	if (aborts || upload->is_done)
 		job->remote.uploads = openupload_remove(job->remote.uploads, upload->ordinal);
 	job->store->upload = NULL;

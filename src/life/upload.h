@@ -7,6 +7,7 @@
 
 #include "life/job.h"
 #include "protocol/s3upload.h"
+#include "server/storeplace.h"
 
 #define UPLOAD_PART ((size_t) 8 * 1024 * 1024) /* bytes of each part but the last */
 #define UPLOAD_SLOTS 4 /* parts that are in memory, or under way, at a time */
@@ -47,12 +48,15 @@ typedef struct Upload
 	char *mark; /* as in OpenUpload */
 
 	/* As the store knows it */
-	char *id;         /* NULL: not begun */
-	bool is_saved;    /* the id is in the table, or is being written */
-	bool is_listed;   /* no UPLOAD_LIST is needed */
-	int listed_after; /* the last part that was listed; the next list begins after it */
-	bool in_doubt;    /* UPLOAD_COMPLETE found no upload: an earlier one may have worked */
-	bool is_gone;     /* the store does not know it: begin again */
+	StorePlace at;     /* where it was begun; no bucket: not known */
+	int failures_away; /* in a row, while at is not the server's own place any more */
+	char *id;          /* NULL: not begun */
+	bool is_saved;     /* the id is in the table, or is being written */
+	bool is_listed;    /* no UPLOAD_LIST is needed */
+	int listed_after;  /* the last part that was listed; the next list begins after it */
+	bool in_doubt;     /* UPLOAD_COMPLETE found no upload: an earlier one may have worked */
+	bool is_gone;      /* the store does not know it: begin again */
+	bool is_left;      /* its place does not take it any more: abort it, and begin again */
 	bool is_done;
 	char *object;       /* its name, as s3://bucket/key; once it is_done */
 	char *etag;         /* of the object; or NULL */
@@ -89,6 +93,7 @@ typedef enum UploadNews
 /* upload.c */
 extern void upload_open(Job *job, Output *output, int ordinal, const char *key,
 						const char *content_type, const char *mark);
+extern bool upload_is_away(const Job *job);
 extern bool upload_holds_parts(const Upload *upload);
 extern bool upload_has_room(const Upload *upload);
 extern void upload_add(Upload *upload, MemoryContext context, const char *data, size_t len,

@@ -14,7 +14,8 @@
 #include "protocol/s3answer.h"
 #include "protocol/words.h"
 
-#define SLACK_S 2 /* an object's time has whole seconds */
+#define SLACK_S 2           /* an object's time has whole seconds */
+#define MAX_FAILURES_AWAY 5 /* then the output begins again, where the options lead now */
 
 /*
  * Notes the id of the upload.  upload_work() has it saved before anything
@@ -24,7 +25,7 @@ static void
 note_id(Job *job, Upload *upload, const HttpReply *reply)
 {
 	char *id = s3upload_read_id(reply);
-	OpenUpload open = {upload->ordinal, upload->key, id, upload->mark};
+	OpenUpload open = {upload->ordinal, upload->key, id, upload->mark, upload->at};
 
 	if (id == NULL)
 	{
@@ -34,7 +35,8 @@ note_id(Job *job, Upload *upload, const HttpReply *reply)
 	}
 	upload->id = MemoryContextStrdup(upload->context, id);
 	job->remote.uploads =
-		MemoryContextStrdup(job->context, openupload_set(job->remote.uploads, &open));
+		MemoryContextStrdup(job->context, openupload_set(job->remote.uploads, &open,
+														 job->store->secrets.secret_access_key));
 }
 
 static void
@@ -118,6 +120,7 @@ take_success(Job *job, UploadCall *ask, HttpReply *reply, const char *etag)
 	Upload *upload = job->store->upload;
 
 	store_note_success(job);
+	upload->failures_away = 0;
 	switch (ask->ask)
 	{
 		case UPLOAD_BEGIN:
@@ -158,13 +161,15 @@ is_unknown(const UploadCall *ask, const HttpReply *reply)
  */
 static void
 take_failure(Upload *upload, const UploadCall *ask, const HttpReply *reply,
-			 const StoreAnswer *answer)
+			 const StoreAnswer *answer, bool is_away)
 {
 	bool is_complete = ask->ask == UPLOAD_COMPLETE;
 
 	if (!is_unknown(ask, reply))
 	{
 		upload_note_trouble(upload, answer->error, answer->is_refused);
+		if (is_away && ++upload->failures_away >= MAX_FAILURES_AWAY)
+			upload->is_left = true;
 		return;
 	}
 	if (is_complete && !upload->in_doubt)
@@ -182,6 +187,7 @@ typedef struct Taking
 	UploadCall *ask;
 	HttpReply *reply;
 	StoreAnswer answer;
+	bool is_away; /* the call went where the server's options do not lead any more */
 } Taking;
 
 static void
@@ -192,7 +198,8 @@ take_answer(void *arg)
 	if (taking->answer.is_done)
 		take_success(taking->job, taking->ask, taking->reply, taking->answer.etag);
 	else
-		take_failure(taking->job->store->upload, taking->ask, taking->reply, &taking->answer);
+		take_failure(taking->job->store->upload, taking->ask, taking->reply, &taking->answer,
+					 taking->is_away);
 }
 
 /*
@@ -204,10 +211,13 @@ upload_answered(Call *call, HttpReply *reply)
 	Job *job = call->job;
 	Upload *upload = job->store->upload;
 	UploadCall *ask = (UploadCall *) call;
-	Taking taking = {job, ask, reply};
+	Taking taking = {job, ask, reply, .is_away = upload_is_away(job)};
 	ErrorData *error;
 
 	StaticAssertStmt(offsetof(UploadCall, call) == 0, "a call is the beginning of its UploadCall");
+	/* what another host does says nothing about the server's own */
+	if (taking.is_away)
+		limits_leave(&ask->place);
 	taking.answer = store_judge(job, &ask->place, call, reply);
 	if (!calls_run(call, take_answer, &taking, &error))
 		upload_note_trouble(upload, error->message, false);

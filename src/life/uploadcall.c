@@ -29,15 +29,30 @@ typedef struct Asking
 	HttpRequest *http;
 } Asking;
 
+/*
+ * Notes where an upload begins.
+ */
+static void
+note_place(Upload *upload, const ServerOptions *options)
+{
+	StorePlace place = storeplace_of(options);
+	MemoryContext caller = MemoryContextSwitchTo(upload->context);
+
+	upload->at = storeplace_copy(&place);
+	MemoryContextSwitchTo(caller);
+}
+
 static void
 build_request(void *arg)
 {
 	Asking *asking = arg;
 	UploadCall *ask = asking->ask;
 	const Upload *upload = asking->job->store->upload;
-	const RequestSource *source = &asking->source;
+	RequestSource *source = &asking->source;
 	S3Upload known = {upload->key, upload->id};
 
+	if (ask->ask != UPLOAD_BEGIN && upload_is_away(asking->job))
+		source->options = storeplace_options(source->options, &upload->at);
 	switch (ask->ask)
 	{
 		case UPLOAD_BEGIN:
@@ -57,6 +72,8 @@ build_request(void *arg)
 			asking->http = s3upload_head(source, upload->key);
 			break;
 	}
+	if (ask->ask == UPLOAD_BEGIN)
+		note_place(asking->job->store->upload, source->options);
 	asking->http->account = NULL;
 	ask->call.http = asking->http;
 	ask->call.transfer = http_start(asking->http, &ask->meter, ask->call.context, &ask->call);
@@ -154,7 +171,7 @@ upload_work(Job *job)
 
 	if (upload->is_done)
 		return UPLOAD_DONE;
-	if (upload->is_gone)
+	if (upload->is_gone || upload->is_left)
 		return UPLOAD_GONE;
 	if (upload->trouble != NULL)
 		return UPLOAD_FAILED;

@@ -250,7 +250,7 @@ pass_error(SpoolStream *stream, ErrorData **error)
 
 /* ---------- a request to be built ---------- */
 
-StaticAssertDecl(sizeof(void *) != 8 || sizeof(RequestSource) == 112,
+StaticAssertDecl(sizeof(void *) != 8 || sizeof(RequestSource) == 120,
 				 "pass the new field of RequestSource, and then say how large it is");
 StaticAssertDecl(sizeof(void *) != 8 || sizeof(Reference) == 64,
 				 "pass the new field of Reference, and then say how large it is");
@@ -332,6 +332,7 @@ parcel_pass_order(SpoolStream *stream, Order *order)
 	spool_pass_text(stream, (char **) &source->idempotency_key);
 	spool_pass_text(stream, (char **) &source->tenant);
 	spool_pass_text(stream, (char **) &source->token);
+	spool_pass_text(stream, (char **) &source->sent_bucket);
 	SPOOL_PASS(stream, source->job);
 	SPOOL_PASS(stream, source->is_literal);
 	SPOOL_PASS(stream, source->now_unix);

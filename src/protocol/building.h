@@ -47,6 +47,7 @@ extern void signing_sign_webhook(HttpRequest *http, const RequestSource *source)
 extern void s3_check(const RequestSource *source, cJSON *params);
 extern Target s3_target(const RequestSource *source, cJSON *params);
 extern char *s3_bucket_url(const ServerOptions *options);
+extern char *s3_past_object(const RequestSource *source);
 extern char *s3_url_of(const ServerOptions *options, const char *key);
 extern List *s3_put_headers(const ServerOptions *options);
 extern List *s3_key_headers(const ServerOptions *options);

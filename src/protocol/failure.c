@@ -274,6 +274,9 @@ failure_of_refusal(Judge *judge, int64 *after)
 	*after = delay_read(judge->reply, json, judge->protocol->retry_after, words, source->now_unix);
 	judge->is_of_the_moment = source->options->preset->is_store && s3_is_of_the_moment(words);
 	judge->is_for_good = source->options->preset->is_store && s3_is_for_good(words);
+	if (status == 304)
+		return psprintf("%s answered HTTP 304: nothing has changed, but genjob has no copy. Take conditions such as If-None-Match out of the options headers of the server and of the user mapping.",
+						describe_peer(source));
 	if (status >= 300 && status < 400 && !source->options->preset->is_store)
 		return psprintf("%s answered HTTP %d, a redirection, which genjob does not follow. Set the server's option url to the new address.",
 						describe_peer(source), status);

@@ -58,6 +58,12 @@ describe_no_download(Judge *judge)
 		return failure_describe(judge->source, reply);
 	if (reply->status < 300)
 		return pstrdup("the download is empty.");
+	if (reply->status == 304)
+		return pstrdup(
+			"the server says that the file has not changed (HTTP 304), although genjob has no copy of it. A cache in between may be wrong, or the option headers may have a condition such as If-None-Match: take it out.");
+	if (reply->status < 400 && header_find(reply, "Location") == NULL)
+		return psprintf("the server answered HTTP %d, a redirection, without saying to where.",
+						reply->status);
 	if (reply->status < 400)
 		return psprintf("HTTP %d redirects to an address from which genjob cannot fetch.",
 						reply->status);

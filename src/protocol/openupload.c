@@ -3,13 +3,20 @@
  *		The uploads that a job has open, as its row keeps them in the column
  *		remote.
  *
- *		[{"n": 1, "key": "painter/1-1.mp4", "id": "...", "mark": "..."}]
+ *		[{"n": 1, "key": "painter/1-1.mp4", "id": "...", "mark": "...",
+ *		  "at": {"url": "...", "bucket": "...", "region": "...", "addressing": "path"},
+ *		  "proof": "..."}]
  *
  * Anyone who may write the table may write this.  So an upload is continued
- * only if its key is the key that its output has anyway.
+ * only if its key is the key that its output has anyway, and no signed call
+ * goes to a place that is not the server's own unless proof shows that genjob
+ * wrote it: a MAC with the secret access key.
  */
 #include "postgres.h"
 
+#include "lib/stringinfo.h"
+
+#include "base/digest.h"
 #include "base/json.h"
 #include "protocol/openupload.h"
 
@@ -66,12 +73,75 @@ remove_entry(cJSON *json, int ordinal)
 		json_detach(json, entry);
 }
 
+/* ---------- where it was begun ---------- */
+
+static void
+add_text(cJSON *object, const char *name, const char *text)
+{
+	if (text != NULL)
+		json_attach(object, name, json_create_string(pstrdup(text)));
+}
+
+/*
+ * Returns the MAC that proves where an upload was begun, in hexadecimal.
+ */
+static char *
+prove_place(const OpenUpload *upload, const char *secret)
+{
+	cJSON *json = json_create(cJSON_Object);
+	uint8 mac[DIGEST_BYTES];
+	char *text;
+
+	add_text(json, "what", "genjob upload");
+	add_text(json, "key", upload->key);
+	add_text(json, "id", upload->id);
+	add_text(json, "url", upload->at.url);
+	add_text(json, "bucket", upload->at.bucket);
+	add_text(json, "region", upload->at.region);
+	add_text(json, "addressing", upload->at.addressing);
+	text = json_print(json);
+	digest_hmac(secret, strlen(secret), text, strlen(text), mac);
+	return digest_hex(mac);
+}
+
+static void
+add_place(cJSON *entry, const OpenUpload *upload, const char *secret)
+{
+	cJSON *at = json_create(cJSON_Object);
+
+	add_text(at, "url", upload->at.url);
+	add_text(at, "bucket", upload->at.bucket);
+	add_text(at, "region", upload->at.region);
+	add_text(at, "addressing", upload->at.addressing);
+	json_attach(entry, "at", at);
+	if (secret != NULL)
+		add_text(entry, "proof", prove_place(upload, secret));
+}
+
+/*
+ * Returns the place that an entry names; no bucket: none that could be called.
+ */
+static StorePlace
+place_of(const cJSON *entry)
+{
+	const cJSON *at = cJSON_GetObjectItemCaseSensitive(entry, "at");
+	StorePlace place = {text_of(at, "url"), text_of(at, "bucket"), text_of(at, "region"),
+						text_of(at, "addressing")};
+
+	if (place.url == NULL || place.region == NULL || place.addressing == NULL)
+		place.bucket = NULL;
+	return place;
+}
+
+/* ---------- the uploads of a row ---------- */
+
 /*
  * Returns the uploads as JSON, palloc'd, with upload in place of an earlier
- * one of the same output.  uploads: JSON, or NULL.
+ * one of the same output.  uploads: JSON, or NULL.  secret proves where it was
+ * begun; or NULL.
  */
 char *
-openupload_set(const char *uploads, const OpenUpload *upload)
+openupload_set(const char *uploads, const OpenUpload *upload, const char *secret)
 {
 	cJSON *json = parse_uploads(uploads);
 	cJSON *entry = json_create(cJSON_Object);
@@ -80,8 +150,9 @@ openupload_set(const char *uploads, const OpenUpload *upload)
 	json_attach(entry, "n", json_create_number(upload->ordinal));
 	json_attach(entry, "key", json_create_string(pstrdup(upload->key)));
 	json_attach(entry, "id", json_create_string(pstrdup(upload->id)));
-	if (upload->mark != NULL)
-		json_attach(entry, "mark", json_create_string(pstrdup(upload->mark)));
+	add_text(entry, "mark", upload->mark);
+	if (upload->at.bucket != NULL)
+		add_place(entry, upload, secret);
 	json_append(json, entry);
 	return json_print(json);
 }
@@ -115,5 +186,46 @@ openupload_find(const char *uploads, int ordinal)
 	upload->key = text_of(entry, "key");
 	upload->id = text_of(entry, "id");
 	upload->mark = text_of(entry, "mark");
+	upload->at = place_of(entry);
 	return upload->key != NULL && upload->id != NULL ? upload : NULL;
+}
+
+/*
+ * True if genjob wrote where the upload of an output was begun, with the same
+ * secret.
+ */
+bool
+openupload_is_proven(const char *uploads, int ordinal, const char *secret)
+{
+	const OpenUpload *upload = openupload_find(uploads, ordinal);
+	char *proof = upload ? text_of(entry_of(parse_uploads(uploads), ordinal), "proof") : NULL;
+
+	return proof != NULL && secret != NULL && upload->at.bucket != NULL &&
+		   strcmp(proof, prove_place(upload, secret)) == 0;
+}
+
+/*
+ * Names the uploads for people, as "s3://bucket/key (upload ID)", palloc'd; ""
+ * if there is none.
+ */
+char *
+openupload_describe(const char *uploads)
+{
+	const cJSON *json = parse_uploads(uploads);
+	const cJSON *entry;
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (entry = json->child; entry != NULL; entry = entry->next)
+	{
+		StorePlace place = place_of(entry);
+		char *key = text_of(entry, "key");
+		char *id = text_of(entry, "id");
+
+		if (key == NULL || id == NULL)
+			continue;
+		appendStringInfo(&list, "%ss3://%s/%s (upload %s)", list.len > 0 ? ", " : "",
+						 place.bucket ? place.bucket : "...", key, id);
+	}
+	return list.data;
 }

@@ -53,7 +53,9 @@ typedef struct RequestSource
 	const char *token;  /* of a hand-over; NULL: do not show it */
 	int64 job;          /* 0: none, for a preview */
 	bool is_literal;    /* the request has no references: the job's owner did not write it */
-	int64 now_unix;     /* for what is signed */
+	const char
+		*sent_bucket; /* of an object to delete, if an output of the owner's went there; or NULL */
+	int64 now_unix;   /* for what is signed */
 } RequestSource;
 
 /*

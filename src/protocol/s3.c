@@ -7,7 +7,7 @@
  *		{"put": "key"}		with one binary; content_type, metadata
  *		{"get": "key"}		range, version_id
  *		{"head": "key"}		version_id
- *		{"delete": "key"}	version_id
+ *		{"delete": "key"}	version_id, bucket
  *		{"copy": "key", "to": "key"}	content_type, metadata
  *		{"list": "prefix"}	delimiter, max, after
  *
@@ -25,6 +25,7 @@
 #include "protocol/values.h"
 #include "protocol/words.h"
 #include "server/keytemplate.h"
+#include "server/storeplace.h"
 
 #define LIST_MAX 1000 /* keys in an answer, as S3 has it */
 #define MAX_METADATA 50
@@ -50,7 +51,7 @@ static const struct
 	[S3_PUT] = {"put", "PUT", "content_type, metadata"},
 	[S3_GET] = {"get", "GET", "range, version_id"},
 	[S3_HEAD] = {"head", "HEAD", "version_id"},
-	[S3_DELETE] = {"delete", "DELETE", "version_id"},
+	[S3_DELETE] = {"delete", "DELETE", "version_id, bucket"},
 	[S3_COPY] = {"copy", "PUT", "to, content_type, metadata"},
 	[S3_LIST] = {"list", "GET", "delimiter, max, after"},
 };
@@ -175,6 +176,46 @@ check_members(const RequestSource *source, const cJSON *params, S3Verb verb)
 		s3request_refuse(psprintf("the request has a binary, which %s does not take",
 								  verbs[verb].name),
 						 "Inputs go with {\"put\": \"key\"}.");
+}
+
+/* ---------- buckets of the past ---------- */
+
+/*
+ * Returns "s3://bucket/key", palloc'd, if the request deletes an object of
+ * another bucket than the server has now; else NULL.
+ */
+char *
+s3_past_object(const RequestSource *source)
+{
+	const cJSON *params = json_parse_trusted(source->request);
+	const cJSON *key = member_of(params, verbs[S3_DELETE].name);
+	const cJSON *bucket = member_of(params, "bucket");
+
+	if (!cJSON_IsString(key) || !cJSON_IsString(bucket) ||
+		strcmp(bucket->valuestring, source->options->bucket) == 0)
+		return NULL;
+	return psprintf("s3://%s/%s", bucket->valuestring, key->valuestring);
+}
+
+/*
+ * Returns the options for a request: those of the server, or for the bucket
+ * that it names and that the server had before.  Raises an error for the user
+ * if it is not known that the server had it: the keys may open buckets that
+ * its users must not reach.
+ */
+static const ServerOptions *
+options_for(const RequestSource *source, const cJSON *params)
+{
+	const ServerOptions *options = source->options;
+	const char *bucket = text_of(params, "bucket");
+
+	if (bucket == NULL || strcmp(bucket, options->bucket) == 0)
+		return options;
+	if (source->sent_bucket == NULL || strcmp(bucket, source->sent_bucket) != 0)
+		s3request_refuse(psprintf("\"bucket\" of the request is not the bucket of the server, \"%s\"",
+								  options->bucket),
+						 "Another one is only for an object that genjob has put there as an output. Use the server of the other bucket.");
+	return storeplace_bucket(options, bucket);
 }
 
 /* ---------- headers ---------- */
@@ -390,7 +431,7 @@ read_copy(const RequestSource *source, const cJSON *params, Target *target)
 Target
 s3_target(const RequestSource *source, cJSON *params)
 {
-	const ServerOptions *options = source->options;
+	const ServerOptions *options = options_for(source, params);
 	S3Verb verb = read_verb(params);
 	Target target = {verbs[verb].method};
 	StringInfoData url;
@@ -459,6 +500,7 @@ s3_check(const RequestSource *source, cJSON *params)
 	(void) s3request_type(params);
 	(void) s3request_range(params);
 	(void) s3request_version(params);
+	(void) text_of(params, "bucket");
 	add_metadata(&target, params);
 	if (verb == S3_LIST)
 		(void) list_url(source->options, params);

@@ -11,6 +11,9 @@
 #include "protocol/duration.h"
 #include "protocol/s3refusal.h"
 #include "protocol/xml.h"
+#include "server/aws.h"
+
+#define MAX_REGION 63
 
 static bool
 is_code(const char *words, const char *code)
@@ -26,8 +29,10 @@ is_code(const char *words, const char *code)
 bool
 s3_is_of_the_moment(const char *words)
 {
-	static const char *const codes[] = {"RequestTimeout",     "SlowDown",         "InternalError",
-										"ServiceUnavailable", "OperationAborted", "BadDigest"};
+	static const char *const codes[] = {"RequestTimeout",    "SlowDown",
+										"InternalError",     "ServiceUnavailable",
+										"OperationAborted",  "ConditionalRequestConflict",
+										"TemporaryRedirect", "BadDigest"};
 	int i;
 
 	for (i = 0; i < lengthof(codes); i++)
@@ -46,6 +51,30 @@ bool
 s3_is_for_good(const char *words)
 {
 	return is_code(words, "NotImplemented");
+}
+
+/*
+ * True if a store refuses all calls until an administrator does something that
+ * may take hours, such as setting a clock: what waits for the store goes on
+ * waiting, as while it is down.
+ */
+bool
+s3_is_of_all_calls(const HttpReply *reply)
+{
+	static const char *const codes[] = {"RequestTimeTooSkewed", "RequestExpired", "ExpiredToken",
+										"TokenRefreshRequired"};
+	char *code;
+	int i;
+
+	if (reply->error != HTTP_OK || reply->status < 400)
+		return false;
+	code = xml_find(reply->body->data, reply->body->len, "Code");
+	for (i = 0; code != NULL && i < lengthof(codes); i++)
+	{
+		if (strcmp(code, codes[i]) == 0)
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -119,6 +148,41 @@ advise_by_status(const ReplySource *source, const HttpReply *reply, const char *
 }
 
 /*
+ * Returns the region that an answer names, palloc'd; NULL if it names none.
+ */
+static char *
+region_of(const HttpReply *reply)
+{
+	char *region = header_find(reply, "x-amz-bucket-region");
+
+	if (region == NULL)
+		region = xml_find(reply->body->data, reply->body->len, "Region");
+	return region != NULL && *region != '\0' && strlen(region) <= MAX_REGION &&
+				   strspn(region, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(region)
+			   ? region
+			   : NULL;
+}
+
+/*
+ * Returns what to do if the bucket is in another region than genjob asked, as
+ * a sentence after a blank; NULL if it is not, as far as is known.  The hosts
+ * of AWS name their region, and the option region must not say another.
+ */
+static const char *
+advise_region(const ReplySource *source, const HttpReply *reply)
+{
+	const ServerOptions *options = source->options;
+	char *region = region_of(reply);
+
+	if (region == NULL || strcmp(region, options->protocol.region) == 0)
+		return NULL;
+	if (!aws_is_host(options->url))
+		return psprintf(" Set the server's option region to %s.", region);
+	return psprintf(" Set the server's option url to https://s3.%s.amazonaws.com%s, and leave its option region out.",
+					region, strncmp(region, "cn-", strlen("cn-")) == 0 ? ".cn" : "");
+}
+
+/*
  * Returns what to do about a refusal, as a sentence after a blank; "" if its
  * words say enough.
  */
@@ -152,23 +216,23 @@ s3_advice(const ReplySource *source, const HttpReply *reply, const char *words)
 		{"InvalidObjectState", " Restore the object from its storage class first."},
 		{"QuotaExceeded", " Make room in the store, or raise its quota."},
 		{"PreconditionFailed",
-		 " The object that is there does not meet the condition that the server's option put_headers sets."},
+		 " The object that is there does not meet a condition: take headers such as If-None-Match out of the options of the server and of the user mapping, or ask who sets it for the bucket."},
 		{"EntityTooLarge", " It is more than the store takes in one piece."},
 		{"InvalidStorageClass", " Check the server's option put_headers."},
 		{"InvalidEncryptionAlgorithmError", " Check the server's option put_headers."},
 		{"AccessControlListNotSupported", " Take the ACL out of the server's option put_headers."},
 		{"InvalidTag", " Check the server's option put_headers."},
 	};
-	char *region = header_find(reply, "x-amz-bucket-region");
+	const char *advice;
 	int i;
 
 	if (is_code(words, "AuthorizationHeaderMalformed") && strstr(words, "service") != NULL)
 		return " Leave out the server's option service.";
 	if (is_code(words, "RequestTimeTooSkewed") || is_code(words, "RequestExpired"))
 		return psprintf(" Set this machine's clock%s.", describe_skew(reply, source->now_unix));
-	if (region != NULL && strcmp(region, source->options->protocol.region) != 0 &&
-		strspn(region, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(region))
-		return psprintf(" Set the server's option region to %s.", region);
+	advice = advise_region(source, reply);
+	if (advice != NULL)
+		return advice;
 	for (i = 0; i < lengthof(known); i++)
 	{
 		if (is_code(words, known[i].code))

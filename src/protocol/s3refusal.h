@@ -7,6 +7,7 @@
 
 #include "protocol/reply.h"
 
+extern bool s3_is_of_all_calls(const HttpReply *reply);
 extern bool s3_is_missing(const HttpReply *reply);
 extern bool s3_is_of_the_moment(const char *words);
 extern bool s3_is_for_good(const char *words);

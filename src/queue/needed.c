@@ -145,6 +145,27 @@ genjob_needed_jobs(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(found);
 }
 
+/*
+ * True if the calling role may see an output with that URL that was sent to
+ * that store.
+ */
+bool
+needed_is_output(Datum url, Oid store)
+{
+	Oid types[3] = {OIDOID, TEXTOID, OIDOID};
+	Datum args[3] = {0, url, ObjectIdGetDatum(store)};
+	MemoryContext outer = CurrentMemoryContext;
+	Datum found;
+
+	SPI_connect();
+	found = ask_as_owner("SELECT EXISTS (SELECT FROM # o JOIN @ j ON j.id = o.job_id"
+						 " WHERE o.url = $2 AND o.store_oid = $3"
+						 " AND pg_has_role($1, j.owner::oid, 'USAGE'))",
+						 lengthof(types), types, args, outer);
+	SPI_finish();
+	return DatumGetBool(found);
+}
+
 PG_FUNCTION_INFO_V1(genjob_shared_object);
 
 /*

@@ -11,6 +11,7 @@
 
 #include "access/detoast.h"
 #include "datatype/timestamp.h"
+#include "mb/pg_wchar.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -24,8 +25,10 @@
 #include "queue/statement.h"
 #include "life/calls.h"
 #include "life/fetch.h"
+#include "protocol/building.h"
 #include "protocol/link.h"
 #include "server/keytemplate.h"
+#include "server/storeplace.h"
 #include "server/stores.h"
 
 #define MAX_SHOWN 200                 /* bytes of a URL in an error */
@@ -131,10 +134,12 @@ note_secret(Job *job, const char *secret, int n)
  */
 static void
 make_link(Job *job, Reference *reference, const Server *server, const MappingOptions *secrets,
-		  const char *key)
+		  const char *bucket, const char *key)
 {
 	int64 seconds = job->options->timeout / 1000 + SECS_PER_HOUR;
-	RequestSource source = {.options = &server->options, .secrets = secrets, .now_unix = time(NULL)};
+	RequestSource source = {.options = storeplace_bucket(&server->options, bucket),
+							.secrets = secrets,
+							.now_unix = time(NULL)};
 	char *signature;
 
 	reference->link = link_to_read(&source, key, (int) Min(seconds, SIGV4_MAX_EXPIRY), &signature);
@@ -184,9 +189,9 @@ link_stored_object(Job *job, Reference *reference, const OutputStore *store)
 		return;
 	}
 	if (reference->wants_link)
-		make_link(job, reference, server, &secrets, key);
+		make_link(job, reference, server, &secrets, bucket, key);
 	if (reference->wants_data)
-		fetch_add(job, reference, server, &secrets, key);
+		fetch_add(job, reference, server, &secrets, bucket, key);
 }
 
 /*
@@ -360,6 +365,47 @@ read_guarded(Job *job, Reference *reference)
 }
 
 /*
+ * Notes the bucket of an object that a job (arg) deletes, if the store's
+ * server had that bucket when it got the object as an output that the job's
+ * owner may see.
+ */
+static void
+read_sent_work(void *arg)
+{
+	Job *job = arg;
+	RequestSource source = calls_request_source(job);
+	char *url = s3_past_object(&source);
+	Datum args[2];
+	char *bucket;
+	char *key;
+	uint64 rows;
+	uint64 row;
+
+	if (url == NULL || !stores_split_url(url, &bucket, &key))
+		return;
+	args[0] = CStringGetTextDatum(pg_any_to_server(url, (int) strlen(url), PG_UTF8));
+	args[1] = ObjectIdGetDatum(job->server->oid);
+	rows = statement_run(FIND_SENT, args, NULL);
+	for (row = 0; row < rows; row++)
+	{
+		if (has_privs_of_role(job->owner, DatumGetObjectId(statement_not_null(row, 1))))
+			job->submission.sent_bucket = bucket;
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+static void
+read_sent_bucket(Job *job)
+{
+	ErrorData *error;
+
+	/* without the bucket, the job fails and says why */
+	if (job->server->options.preset->is_store)
+		(void) queue_guard(read_sent_work, job, &error);
+	MemoryContextSwitchTo(job->submission.context);
+}
+
+/*
  * Reads what a claimed job refers to; stops if the job cannot be sent (yet).
  */
 void
@@ -372,6 +418,7 @@ queue_read_references(Job *job)
 		job->waits_for != NULL)
 		return;
 	caller = MemoryContextSwitchTo(job->submission.context);
+	read_sent_bucket(job);
 	list_references(job);
 	for (i = 0;
 		 i < job->submission.n_references && job->waits_for == NULL && job->complaint == NULL; i++)

@@ -213,6 +213,8 @@ static const Statement statements[STATEMENTS] = {
 		"SELECT owner::oid, state IN ('succeeded', 'failed', 'cancelled'), 'application/json'::text, result,"
 		"  NULL::text, NULL::text, NULL::oid"
 		" FROM @.gen_jobs WHERE id = $1"},
+	[FIND_SENT] = {2, {TEXTOID, OIDOID},
+		"SELECT DISTINCT j.owner::oid FROM @.gen_outputs o JOIN @.gen_jobs j ON j.id = o.job_id WHERE o.url = $1 AND o.store_oid = $2"},
 	/* a large result is $19, of job $18: array elements are copied often */
 	[REPORT] = {19, {INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, JSONBARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
 			INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, BOOLARRAYOID, INT4ARRAYOID, BOOLARRAYOID, BOOLARRAYOID,

@@ -51,6 +51,7 @@ typedef enum StatementId
 	CLAIM,
 	READ_OUTPUT,
 	READ_RESULT,
+	FIND_SENT,
 	REPORT,
 	TEST_JSON,
 	TEST_ERRORS,

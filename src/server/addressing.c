@@ -104,6 +104,18 @@ check_segments(const char *path)
 }
 
 /*
+ * Returns how a bucket is addressed that the option addressing was not chosen
+ * for.  chosen is that of another bucket of the same store.
+ */
+const char *
+addressing_of(const char *url, const char *bucket, const char *chosen)
+{
+	if (strcmp(chosen, "virtual") == 0)
+		return is_label(bucket) ? "virtual" : "path";
+	return "path";
+}
+
+/*
  * Chooses where the bucket is, if the option addressing is not given, and
  * checks it.  Raises an error for the user if bucket and url do not fit.
  */

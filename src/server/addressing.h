@@ -8,5 +8,6 @@
 #include "server/options.h"
 
 extern void addressing_complete(ServerOptions *options);
+extern const char *addressing_of(const char *url, const char *bucket, const char *chosen);
 
 #endif /* GENJOB_ADDRESSING_H */

@@ -27,7 +27,7 @@ refuse_option(char *message, char *hint)
 
 /*
  * Returns the name of the first header in a checked JSON object that is one of
- * names; NULL if there is none.  A name that ends with "-*" stands for all
+ * names; NULL if there is none.  A name that ends with "*" stands for all
  * that begin so.
  */
 static const char *
@@ -40,7 +40,7 @@ find_header(const char *headers, const char *const *names, int n_names)
 	{
 		for (i = 0; i < n_names; i++)
 		{
-			const char *star = strstr(names[i], "-*");
+			const char *star = strchr(names[i], '*');
 			bool is_it = star ? pg_strncasecmp(header->string, names[i], star - names[i]) == 0
 							  : pg_strcasecmp(header->string, names[i]) == 0;
 
@@ -70,6 +70,22 @@ refuse_copies(const char *option, const char *headers)
 
 	refuse_header(option, headers, copying, lengthof(copying),
 				  "With it, a store would copy another object in place of each upload. To copy an object, insert a job {\"copy\": \"key\", \"to\": \"key\"}.");
+}
+
+/*
+ * Refuses conditions: a call whose answer was lost is repeated, and the store
+ * would refuse the repeat because the first one has worked.  Nobody could tell
+ * that from somebody else's object.
+ */
+static void
+refuse_conditions(const char *option, const char *headers)
+{
+	static const char *const conditions[] = {"If-*", "X-Amz-Copy-Source-If-*", "X-Amz-If-*"};
+	const char *found = find_header(headers, conditions, lengthof(conditions));
+
+	if (found != NULL)
+		refuse_option(psprintf("option \"%s\" has the header %s, a condition", option, found),
+					  "If the answer to a call is lost, genjob repeats the call, and the store would refuse the repeat. To overwrite nothing, let the option key have {job}, {ordinal} and {attempt}.");
 }
 
 /*
@@ -104,15 +120,19 @@ check_put_headers(const char *headers)
 												"Content-Range",
 												"Digest",
 												"Range",
+												"Repr-Digest",
 												"X-Amz-Checksum-*",
 												"X-Amz-Decoded-Content-Length",
 												"X-Amz-Metadata-Directive",
+												"X-Amz-Mp-Object-Size",
 												"X-Amz-Sdk-Checksum-Algorithm",
-												"X-Amz-Trailer"};
+												"X-Amz-Trailer",
+												"X-Amz-Write-Offset-Bytes"};
 	static const char *const keys[] = {"X-Amz-Server-Side-Encryption-Customer-Key"};
 	static const char *const algorithms[] = {"X-Amz-Server-Side-Encryption-Customer-Algorithm"};
 
 	refuse_header("put_headers", headers, signing, lengthof(signing), SIGNED_HINT);
+	refuse_conditions("put_headers", headers);
 	refuse_header("put_headers", headers, of_one_object, lengthof(of_one_object),
 				  "The headers of this option go with each object, and this one depends on the object. Leave it out: genjob sends the digest of each object.");
 	if ((find_header(headers, keys, 1) != NULL) != (find_header(headers, algorithms, 1) != NULL))
@@ -133,6 +153,7 @@ check_headers(const char *headers)
 	refuse_header("headers", headers, own, lengthof(own),
 				  "genjob sets it itself: keys to sign with belong into a user mapping, a range into the request of a job.");
 	refuse_copies("headers", headers);
+	refuse_conditions("headers", headers);
 }
 
 /* ---------- addresses ---------- */

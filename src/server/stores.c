@@ -146,16 +146,36 @@ stores_find(const char *bucket, const char *name, Oid role, ServerComplaint *com
 }
 
 /*
+ * Returns the store of that name, if it is the one that an output was sent to
+ * and role may use it; else NULL.  Its option bucket may have changed since.
+ */
+static Server *
+find_sent(const char *name, Oid intended, Oid role)
+{
+	ServerComplaint ignored;
+	Server *server = server_get(name, &ignored);
+
+	return server != NULL && server->oid == intended && server->options.preset->is_store &&
+				   server_check_role(server, role, &ignored)
+			   ? server
+			   : NULL;
+}
+
+/*
  * As stores_find(), for an output of a job of owner.  intended is the server
  * to which the output was sent (InvalidOid: not known).  If another server has
- * its name now, ask that only if owner trusts it.
+ * its name now, ask that only if owner trusts it.  The server may have another
+ * bucket now: call it with storeplace_bucket().
  */
 Server *
 stores_find_intended(const char *bucket, const char *name, Oid intended, Oid owner, Oid role,
 					 ServerComplaint *complaint)
 {
-	Server *found = stores_find(bucket, name, role, complaint);
+	Server *found = find_sent(name, intended, role);
 
+	if (found != NULL)
+		return found;
+	found = stores_find(bucket, name, role, complaint);
 	if (found == NULL || found->oid == intended || server_is_trusted_by(found, owner))
 		return found;
 	return set_complaint(complaint, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

@@ -19,7 +19,9 @@
 #include "base/clip.h"
 #include "http/header.h"
 #include "protocol/link.h"
+#include "queue/needed.h"
 #include "server/keytemplate.h"
+#include "server/storeplace.h"
 #include "server/stores.h"
 #include "session/presign.h"
 #include "shared/shown.h"
@@ -117,7 +119,8 @@ url_argument(FunctionCallInfo fcinfo, int n, char **bucket, char **key)
  * Returns a link to read an object.  Raises *complaint if server is NULL.
  */
 static Datum
-read_link(FunctionCallInfo fcinfo, Server *server, const char *key, ServerComplaint *complaint)
+read_link(FunctionCallInfo fcinfo, Server *server, const char *bucket, const char *key,
+		  ServerComplaint *complaint)
 {
 	MappingOptions secrets;
 	RequestSource source;
@@ -127,6 +130,7 @@ read_link(FunctionCallInfo fcinfo, Server *server, const char *key, ServerCompla
 		raise_complaint(complaint);
 	check_key(key);
 	source = source_of(server, &secrets);
+	source.options = storeplace_bucket(source.options, bucket);
 	return link_datum(link_to_read(&source, key, expiry_argument(fcinfo, 1), &signature));
 }
 
@@ -148,7 +152,7 @@ genjob_presign(PG_FUNCTION_ARGS)
 	url_argument(fcinfo, 0, &bucket, &key);
 	server = stores_find(bucket, PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2)),
 						 GetUserId(), &complaint);
-	return read_link(fcinfo, server, key, &complaint);
+	return read_link(fcinfo, server, bucket, key, &complaint);
 }
 
 /*
@@ -168,7 +172,9 @@ find_store(FunctionCallInfo fcinfo, int n, const char *bucket, Oid role, ServerC
 PG_FUNCTION_INFO_V1(genjob_presign_output);
 
 /*
- * Returns a link to read an output.  Arguments: its URL, for how long, the
+ * Returns a link to read an output.  Only of a true output may the bucket be
+ * another one than the store's server has now: else anyone who may use it
+ * could have links to all that its keys open.  Arguments: its URL, for how long, the
  * name and OID of its store, the owner of its job.
  */
 Datum
@@ -183,7 +189,10 @@ genjob_presign_output(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	url_argument(fcinfo, 0, &bucket, &key);
 	server = find_store(fcinfo, 2, bucket, GetUserId(), &complaint);
-	return read_link(fcinfo, server, key, &complaint);
+	if (server != NULL && strcmp(server->options.bucket, bucket) != 0 &&
+		!needed_is_output(PG_GETARG_DATUM(0), server->oid))
+		server = stores_find(bucket, NameStr(server->name), GetUserId(), &complaint);
+	return read_link(fcinfo, server, bucket, key, &complaint);
 }
 
 PG_FUNCTION_INFO_V1(genjob_store_trouble);

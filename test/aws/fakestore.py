@@ -11,10 +11,12 @@ bucket is there. Objects stay in FOLDER for the next start; uploads do not.
                     {"tag": TEXT} is the ETag of what is put from now on; {"values": N} answers what is put with a list of so many numbers;
                     {"parts": N} has every open upload have so many parts of 8 MB, whatever was sent;
                     {"part_tag": TEXT} is the ETag of parts from now on, with its quotation marks;
+                    {"begun": SECONDS} is how long ago each open upload was begun, as a list says;
                     {"rules": [RULE, ...]} answers calls, see below
     GET /_log       what has been asked, a line for each: METHOD, path with query, status
     GET /_headers   the headers of the last PUT of an object, as JSON; GET /_read those of the last GET or HEAD
     GET /_complete  the body of the last call that made an object of parts
+    GET /_uploads   the /BUCKET/KEY of each open upload, a line for each; GET /_objects those of each object
 
 An upload in parts keeps its parts; ListParts gives pages of 1,000.
 
@@ -38,9 +40,13 @@ import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 lock = threading.Lock()
-knobs = {'refuse': None, 'skew': 0, 'delay': 0, 'part_delay': 0, 'tag': None, 'parts': 0, 'values': 0, 'rules': [], 'part_tag': None}
+knobs = {'refuse': None, 'skew': 0, 'delay': 0, 'part_delay': 0, 'tag': None, 'parts': 0, 'values': 0, 'rules': [],
+         'part_tag': None, 'begun': 0}
 objects = {}
+made = {}  # of objects since the start: bytes, when
 uploads = {}
+keys = {}  # of uploads
+begun = [0]
 log = []
 last_put = {}
 last_read = {}
@@ -115,6 +121,9 @@ class Store(BaseHTTPRequestHandler):
                 return self.answer(200, ''.join(line + '\n' for line in log).encode())
         if path == '/_complete':
             return self.answer(200, b''.join(last_complete))
+        if path in ('/_uploads', '/_objects'):
+            with lock:
+                return self.answer(200, ''.join(sorted(name + '\n' for name in (keys.values() if path == '/_uploads' else objects))).encode())
         if path in ('/_headers', '/_read'):
             return self.answer(200, json.dumps(last_put if path == '/_headers' else last_read).encode())
         if knobs['refuse']:
@@ -140,7 +149,11 @@ class Store(BaseHTTPRequestHandler):
         time.sleep(knobs['delay'])
         if found is None:
             return self.refuse(404, 'NoSuchKey')
-        return self.answer(200, found[0], [('ETag', found[1]), ('Content-Type', found[2])])
+        headers = [('ETag', found[1]), ('Content-Type', found[2])]
+        size, then = made.get(key, (len(found[0]), 0))
+        if self.command == 'HEAD' and self.rule is None:
+            headers += [('Content-Length', str(size)), ('Last-Modified', email.utils.formatdate(then, usegmt=True))]
+        return self.answer(200, found[0], headers)
 
     object_head = object_get
 
@@ -148,6 +161,7 @@ class Store(BaseHTTPRequestHandler):
         self.note(last_put)
         objects[key] = (body, '"%s"' % (knobs['tag'] or hashlib.md5(body).hexdigest()),
                         self.headers.get('Content-Type', 'binary/octet-stream'))
+        made[key] = (len(body), time.time() + knobs['skew'])
         keep()
         values = json.dumps([1] * knobs['values']).encode() if knobs['values'] else b''
         return self.answer(200, values, [('ETag', objects[key][1])])
@@ -156,16 +170,29 @@ class Store(BaseHTTPRequestHandler):
         objects.pop(key, None)
         return self.answer(204)
 
+    def list_uploads(self, bucket, prefix):
+        then = datetime.datetime.fromtimestamp(time.time() - knobs['begun'], datetime.timezone.utc).strftime('%Y-%m-%dT%H:%M:%SZ')
+        start = bucket.rstrip('/') + '/'
+        with lock:
+            found = ''.join('<Upload><Key>%s</Key><UploadId>%s</UploadId><Initiated>%s</Initiated></Upload>'
+                            % (key[len(start):], number, then)
+                            for number, key in keys.items() if key.startswith(start + prefix))
+        return self.answer(200, ('<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>%s</ListMultipartUploadsResult>'
+                                 % found).encode())
+
     def upload(self, key, arguments, body):
         number = arguments.get('uploadId')
         if self.command == 'POST' and 'uploads' in arguments:
-            number = 'upload-%d' % (len(uploads) + 1)
-            uploads[number] = {}
+            with lock:
+                begun[0] += 1
+                number = 'upload-%d' % begun[0]
+                uploads[number] = {}
+                keys[number] = key
             return self.answer(200, ('<InitiateMultipartUploadResult><UploadId>%s</UploadId></InitiateMultipartUploadResult>'
                                      % number).encode())
         if self.command == 'GET' and 'uploads' in arguments:
-            return self.answer(200, b'<ListMultipartUploadsResult><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>')
-        if number not in uploads:
+            return self.list_uploads(key, arguments.get('prefix', ''))
+        if keys.get(number) != key:
             return self.refuse(404, 'NoSuchUpload')
         parts = uploads[number]
         if self.command == 'PUT':
@@ -186,11 +213,12 @@ class Store(BaseHTTPRequestHandler):
             return self.answer(200, ('<ListPartsResult><IsTruncated>%s</IsTruncated>%s</ListPartsResult>'
                                      % ('true' if more else 'false', text)).encode())
         if self.command == 'DELETE':
-            del uploads[number]
+            del uploads[number], keys[number]
             return self.answer(204)
         last_complete[:] = [body]
         objects[key] = (b'', '"%s-%d"' % (hashlib.md5(body).hexdigest(), len(parts)), 'image/png')
-        del uploads[number]
+        made[key] = (sum(part[0] for part in parts.values()), time.time() + knobs['skew'])
+        del uploads[number], keys[number]
         return self.answer(200, ('<CompleteMultipartUploadResult><ETag>%s</ETag></CompleteMultipartUploadResult>'
                                  % objects[key][1]).encode())
 

@@ -178,7 +178,7 @@ subtest 'an error says what to change, once, and no secret' => sub {
 		qr/(InvalidAccessKeyId|SignatureDoesNotMatch).* in the user mapping\./, 'a wrong key');
 	create_store($node, 'wrong_region', $store, %quick, region => 'eu-central-1');
 	like(run_to_end($node, 'wrong_region', $get)->{error},
-		qr/AuthorizationHeaderMalformed.* Set the server's option region\./, 'a wrong region');
+		qr/AuthorizationHeaderMalformed.* Set the server's option region to us-east-1\./, 'a wrong region');
 	create_store($node, 'no_bucket', $store, %quick, bucket => 'nowhere');
 	like(run_to_end($node, 'no_bucket', $get)->{error},
 		qr/NoSuchBucket.* Create it, or check the server's option bucket, and that its option url has no path\./, 'no such bucket');

@@ -110,19 +110,56 @@ test_objects(void)
 	unit_is_int(s3upload_read_age(answer("")), -1, "... nor that");
 }
 
+/*
+ * Returns text with another word in place of the first one that it has.
+ */
+static char *
+with_word(const char *text, const char *word, const char *other)
+{
+	const char *at = strstr(text, word);
+
+	return psprintf("%.*s%s%s", (int) (at - text), text, other, at + strlen(word));
+}
+
+/*
+ * Nobody can make genjob send signed calls to another place by writing the row.
+ */
+static void
+test_proof(const char *row)
+{
+	unit_ok(openupload_is_proven(row, 2, "secret"), "genjob wrote where it was begun");
+	unit_ok(!openupload_is_proven(row, 1, "secret"), "... if it knew");
+	unit_ok(!openupload_is_proven(row, 2, "other"), "... with the same key");
+	unit_ok(!openupload_is_proven(row, 2, NULL), "... and not without one");
+	unit_ok(!openupload_is_proven(with_word(row, "http://h", "http://i"), 2, "secret"),
+			"another url is not proven");
+	unit_ok(!openupload_is_proven(with_word(row, "pictures", "secrets"), 2, "secret"),
+			"... nor another bucket");
+	unit_ok(!openupload_is_proven(with_word(row, "eu-1", "eu-2"), 2, "secret"),
+			"... nor another region");
+	unit_ok(!openupload_is_proven(with_word(row, "\"j\"", "\"k\""), 2, "secret"),
+			"... nor another upload");
+	unit_is_text(openupload_describe(row), "s3://.../a (upload i), s3://pictures/b\" (upload j)",
+				 "they have names for people");
+	unit_is_text(openupload_describe("{}"), "", "... if there are any");
+}
+
 static void
 test_rows(void)
 {
 	OpenUpload first = {1, "a", "i", "m"};
-	OpenUpload second = {2, "b\"", "j", NULL};
+	OpenUpload second = {2, "b\"", "j", NULL, {"http://h", "pictures", "eu-1", "path"}};
 	OpenUpload changed = {1, "a", "k", NULL};
-	char *row = openupload_set(openupload_set(NULL, &first), &second);
+	char *row = openupload_set(openupload_set(NULL, &first, "secret"), &second, "secret");
 	OpenUpload *found = openupload_find(row, 2);
 
 	unit_is_text(openupload_find(row, 1)->mark, "m", "an upload has its mark");
 	unit_is_text(found->key, "b\"", "... its key");
 	unit_is_text(found->mark, NULL, "... or no mark");
-	row = openupload_set(row, &changed);
+	unit_is_text(found->at.bucket, "pictures", "... and the place where it was begun");
+	unit_is_text(openupload_find(row, 1)->at.bucket, NULL, "... if that is known");
+	test_proof(row);
+	row = openupload_set(row, &changed, NULL);
 	unit_is_text(openupload_find(row, 1)->id, "k", "one takes the place of another");
 	unit_ok(openupload_find(row, 3) == NULL, "there is no third");
 	row = openupload_remove(row, 1);
