@@ -319,8 +319,7 @@ static void
 strip_job(Job *job)
 {
 	job_end_calls(job);
-	pour_drop(job, true);
-	upload_drop(job, true);
+	pour_end_uploads(job);
 	job_forget_id(job);
 	if (job->activity != NULL)
 		shmem_activity_remove(job->activity);
@@ -400,10 +399,8 @@ release_job(Job *job)
 		 job->remote.has_verdict || job->remote.uploads != NULL);
 
 	has_mark |= (job->remote.is_unsent || job->remote.is_unread) && !job->cancel.row_is_gone;
-	if (!has_mark)
-		return next_gone();
 	strip_job(job);
-	return save_cancel(job, NULL, true);
+	return has_mark ? save_cancel(job, NULL, true) : next_gone();
 }
 
 /*

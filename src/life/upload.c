@@ -58,17 +58,21 @@ upload_open(Job *job, Output *output, int ordinal, const char *key, const char *
 	for (i = 0; i < UPLOAD_SLOTS; i++)
 		upload->slots[i].call.job = job;
 	upload->control.call.job = job;
-	if (earlier != NULL && strcmp(earlier->key, key) == 0)
+	if (earlier != NULL)
 	{
-		bool is_same = mark != NULL && earlier->mark != NULL && strcmp(mark, earlier->mark) == 0;
+		bool is_same = strcmp(earlier->key, key) == 0 && mark != NULL && earlier->mark != NULL &&
+					   strcmp(mark, earlier->mark) == 0;
 
 		if (is_same)
 			upload->id = earlier->id;
 		else
-			leftover_add(job, key, earlier->id);
+			leftover_add(job, earlier->key, earlier->id);
 		upload->is_saved = is_same;
 		upload->is_listed = !is_same;
 	}
+	/* an earlier attempt, or under another key: its id is lost */
+	if (job->attempt > 1 || job->store->is_resumed)
+		job->store->unnamed++;
 	job->store->upload = upload;
 	MemoryContextSwitchTo(caller);
 	trace("job " INT64_FORMAT " attempt %d: output %d goes to its store in parts%s", job->id,
