@@ -319,8 +319,7 @@ static void
 strip_job(Job *job)
 {
 	job_end_calls(job);
-	pour_drop(job, true);
-	upload_drop(job, true);
+	pour_end_uploads(job);
 	job_forget_id(job);
 	if (job->activity != NULL)
 		shmem_activity_remove(job->activity);
@@ -400,14 +399,8 @@ release_job(Job *job)
 
 	has_mark |= (job->remote.is_unsent || job->remote.is_unread || job->remote.uploads != NULL) &&
 				!job->cancel.row_is_gone;
-	if (!has_mark)
-	{
-		pour_drop(job, true);
-		upload_drop(job, true);
-		return next_gone();
-	}
 	strip_job(job);
-	return save_cancel(job, NULL, true);
+	return has_mark ? save_cancel(job, NULL, true) : next_gone();
 }
 
 /*

@@ -128,8 +128,7 @@ static void
 report_verdict(Job *job, Verdict *verdict)
 {
 	job_stop_waking(job);
-	pour_drop(job, true);
-	upload_drop(job, true);
+	pour_end_uploads(job);
 	job->verdict = verdict;
 	calls_show(job, ACTIVITY_SAVING);
 	outcome_decide(job);

@@ -3,14 +3,17 @@
  *		Uploads that no job continues: tells their stores to abort them and to
  *		delete their parts.
  *
- * There are two kinds.  A job may give up its upload (the job failed, was
- * cancelled, or begins again): we abort it at once, and retry a few times.  Or
- * nobody knows the upload any more: a crash came before its id was in the
- * table, or a restored table does not have it.  A sweep finds these.  While
- * jobs use a store, every SWEEP_US a sweep asks it which uploads are open
- * under the keys of our template, and aborts those that are older than STALE_S
- * and that no job of this dispatcher has.  Both kinds are looked for where they
- * were begun, whatever the options of the store's server say now.
+ * There are three kinds.  A job may give up its upload (the job failed, was
+ * cancelled, or begins again): we abort it at once, and retry until a sweep
+ * would find it.  A job may end that has not learned the ids of all its
+ * uploads: the answer to their beginning was lost, or the process that knew
+ * them.  We ask the store which uploads are open under the job's keys.  Or
+ * nobody knows the upload and its job any more: a restored table does not have
+ * them.  A sweep finds these (sweeps.c says when): it asks a store which
+ * uploads are open under the keys of our template, and aborts those that are
+ * older than LEFTOVER_STALE_S and that no job of this dispatcher has.  Uploads
+ * are looked for where they were begun, whatever the options of the store's
+ * server say now.
  *
  * The calls have no job.  They use the secrets of the job that gave up the
  * upload or started the sweep, and take places at the store like other calls.
@@ -38,24 +41,23 @@
 #include "server/keytemplate.h"
 
 #define MAX_LEFTOVERS 2000 /* known at a time; the next sweep finds more */
-#define MAX_TRIES 6
-#define MAX_CALLS 4 /* at a time */
-#define MAX_STORES 64
+#define MAX_TRIES 6        /* of a sweep */
+#define MAX_CALLS 4        /* at a time */
+
+#define GIVE_UP_US (LEFTOVER_STALE_S * USECS_PER_SEC) /* from then on a sweep finds it */
 
 /*
- * Between two sweeps of a store.  The first must come after the jobs of an
- * earlier process were taken up.
+ * How long a look for the uploads of a job waits, for the job's end or after
+ * the look before.  A store may do later what the job has asked for last, and
+ * its lists may be older than that.
  */
-#define FIRST_SWEEP_US (10 * USECS_PER_MINUTE)
-#define SWEEP_US (4 * USECS_PER_HOUR)
-#define STALE_S (12 * 3600) /* no upload may take longer */
-#define PAST_US (2 * STALE_S * USECS_PER_SEC)
+static const MonoTime looks_us[] = {2 * USECS_PER_SEC, 20 * USECS_PER_SEC, 5 * USECS_PER_MINUTE};
 
 #define UNIX_EPOCH_US ((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
 
-static const Backoff again = {1000, 60000}; /* ms */
+static const Backoff again = {1000, 600000}; /* ms */
 
-/* An upload to abort; or, without an id, a store to sweep. */
+/* An upload to abort; or, without an id, a store to sweep, or to ask for the uploads of a job. */
 typedef struct Leftover
 {
 	Call call; /* its job is NULL */
@@ -64,34 +66,22 @@ typedef struct Leftover
 	ServerQueue *queue;    /* of the store */
 	Server *server;        /* referenced */
 	MappingOptions secrets;
-	char *key; /* of a sweep: the prefix of keys */
+	char *key; /* without an id: the prefix of keys */
 	char *id;
 	StorePlace at;  /* where it is; no bucket: where the server's options lead */
-	KeyWords words; /* of a sweep */
+	KeyWords words; /* without an id */
+	int looks;      /* that have found all uploads of a job */
+	MonoTime since;
 	Place place;
 	HttpMeter meter;
 	int failures;
 	MonoTime again_at;
 } Leftover;
 
-/*
- * When the next sweep of a store is due.  If the store's options change, the
- * place where uploads were begun before is swept for another PAST_US.
- */
-typedef struct Sweep
-{
-	NameData store;
-	NameData server; /* whose outputs go there */
-	Server *seen;    /* the store's server, with the options of then; referenced */
-	MonoTime due;
-	MonoTime until; /* 0: seen has the present options */
-} Sweep;
-
 static dlist_head leftovers = DLIST_STATIC_INIT(leftovers);
 static int n_leftovers = 0;
 static int n_calls = 0;
-static Sweep sweeps[MAX_STORES];
-static int n_sweeps = 0;
+static bool is_leaving = false;
 
 /* ---------- their lives ---------- */
 
@@ -131,7 +121,7 @@ create_leftover(const Job *job, const char *key, const char *id, const StorePlac
 	leftover->key = pstrdup(key);
 	leftover->id = copy_text(id);
 	leftover->at = storeplace_copy(at);
-	leftover->again_at = clock_mono();
+	leftover->again_at = leftover->since = clock_mono();
 	MemoryContextSwitchTo(caller);
 	dlist_push_tail(&leftovers, &leftover->node);
 	n_leftovers++;
@@ -160,110 +150,138 @@ leftover_add(const Job *job, const char *key, const char *id, const StorePlace *
 							  at->bucket ? at->bucket : "...", trace_name(key), id)));
 }
 
-/* ---------- sweeps ---------- */
-
-static bool
-is_sweep_of(const Sweep *sweep, const Job *job)
-{
-	return strcmp(NameStr(sweep->store), NameStr(job->store->queue->name)) == 0 &&
-		   strcmp(NameStr(sweep->server), NameStr(job->server->name)) == 0;
-}
+/* ---------- the uploads of a job ---------- */
 
 /*
- * True if a sweep by the options of a looks at the same uploads as one by
- * those of b.
- */
-static bool
-are_swept_alike(const Server *a, const Server *b)
-{
-	StorePlace place = storeplace_of(&a->options);
-
-	return a == b || (storeplace_is_of(&place, b) && strcmp(a->options.key, b->options.key) == 0);
-}
-
-/*
- * Marks which sweeps of the job's store are by its present options; adds one
- * if none is, and there is room.
+ * Copies the words of a leftover's keys into its memory context.
  */
 static void
-note_present(const Job *job, MonoTime now)
+set_words(Leftover *leftover, const KeyWords *words)
 {
-	Server *present = job->store->server;
-	bool found = false;
-	int i;
+	MemoryContext caller = MemoryContextSwitchTo(leftover->context);
 
-	for (i = 0; i < n_sweeps; i++)
-	{
-		Sweep *sweep = &sweeps[i];
-
-		if (!is_sweep_of(sweep, job))
-			continue;
-		if (are_swept_alike(sweep->seen, present))
-		{
-			sweep->until = 0;
-			found = true;
-		}
-		else if (sweep->until == 0)
-			sweep->until = now + PAST_US;
-	}
-	if (found || n_sweeps == MAX_STORES)
-		return;
-	sweeps[n_sweeps] = (Sweep){.store = job->store->queue->name,
-							   .server = job->server->name,
-							   .seen = server_hold(present),
-							   .due = now + FIRST_SWEEP_US};
-	n_sweeps++;
-}
-
-/*
- * Sweeps a store with the secrets of a job.
- */
-static void
-begin_sweep(const Job *job, const Sweep *sweep)
-{
-	KeyWords words = {.server = job->store->server_name, .database = job->store->database_name};
-	const ServerOptions *options = &sweep->seen->options;
-	StorePlace at = storeplace_of(options);
-	Leftover *leftover = create_leftover(job, keytemplate_prefix(options->key, &words), NULL, &at);
-	MemoryContext caller;
-
-	if (leftover == NULL)
-		return;
-	server_release(leftover->server);
-	leftover->server = server_hold(sweep->seen);
-	caller = MemoryContextSwitchTo(leftover->context);
-	leftover->words.server = pstrdup(words.server);
-	leftover->words.database = pstrdup(words.database);
+	leftover->words = *words;
+	leftover->words.server = pstrdup(words->server);
+	leftover->words.database = pstrdup(words->database);
+	leftover->words.owner = copy_text(words->owner);
+	leftover->words.tenant = copy_text(words->tenant);
 	MemoryContextSwitchTo(caller);
 }
 
 /*
- * Notes that a job uses its store.  Sweeps the store, if it is time.
+ * Aborts the uploads of a job that has none any more, if it may have begun
+ * some whose ids it does not know.  Forgets the ids that it knows.
  */
 void
-leftover_note_store(const Job *job)
+leftover_seek(Job *job)
 {
-	const JobStore *store = job->store;
-	MonoTime now = clock_mono();
-	int i;
+	JobStore *store = job->store;
+	const char *pattern = store && store->server ? store->server->options.key : NULL;
+	KeyWords words = {.job = job->id, .tenant = job->tenant ? job->tenant : "", .of_job = true};
+	Leftover *leftover;
 
-	if (store == NULL || store->server == NULL || store->server->options.key == NULL)
+	if (store == NULL || (store->unnamed == 0 && job->remote.uploads == NULL))
 		return;
-	note_present(job, now);
-	for (i = n_sweeps - 1; i >= 0; i--)
-	{
-		Sweep *sweep = &sweeps[i];
+	store->unnamed = 0;
+	job->remote.uploads = NULL;
+	/* else another job may have the same key */
+	if (pattern == NULL || !keytemplate_names_job(pattern))
+		return;
+	words.server = store->server_name;
+	words.database = store->database_name;
+	words.owner = store->owner_name;
+	leftover = create_leftover(job, keytemplate_prefix(pattern, &words), NULL, &(StorePlace){NULL});
+	if (leftover == NULL)
+		return;
+	set_words(leftover, &words);
+	leftover->again_at += is_leaving ? 0 : looks_us[0];
+}
 
-		if (!is_sweep_of(sweep, job) || now < sweep->due)
-			continue;
-		sweep->due = now + SWEEP_US;
-		begin_sweep(job, sweep);
-		if (sweep->until != 0 && sweep->until < now)
-		{
-			server_release(sweep->seen);
-			*sweep = sweeps[--n_sweeps];
-		}
+/*
+ * True if the job runs again, and will look for its uploads itself.
+ */
+static bool
+runs_again(const Leftover *leftover)
+{
+	const Job *job = job_find(leftover->words.job);
+
+	return leftover->words.of_job && job != NULL && job->store != NULL && job->store->unnamed > 0;
+}
+
+/*
+ * Ends a look for the uploads of a job.  There is another one later.
+ */
+static void
+end_look(Leftover *leftover)
+{
+	leftover->failures = 0;
+	if (++leftover->looks == lengthof(looks_us))
+		free_leftover(leftover);
+	else
+		leftover->again_at = clock_mono() + looks_us[leftover->looks];
+}
+
+static bool
+is_of_job(const Leftover *leftover)
+{
+	return leftover->id != NULL || leftover->words.of_job;
+}
+
+/*
+ * Looks for the uploads of jobs at once, because this process is to end.
+ */
+void
+leftover_hurry(void)
+{
+	dlist_iter iter;
+
+	is_leaving = true;
+	dlist_foreach(iter, &leftovers)
+	{
+		Leftover *leftover = dlist_container(Leftover, node, iter.cur);
+
+		if (is_of_job(leftover) && leftover->failures == 0)
+			leftover->again_at = clock_mono();
 	}
+}
+
+/*
+ * Returns how many leftovers this process must not leave now.  A store that
+ * fails is not waited for.
+ */
+int
+leftover_count_unfinished(void)
+{
+	int n = 0;
+	dlist_iter iter;
+
+	dlist_foreach(iter, &leftovers)
+	{
+		const Leftover *leftover = dlist_container(Leftover, node, iter.cur);
+
+		n += is_of_job(leftover) && leftover->failures == 0 && leftover->looks == 0;
+	}
+	return n;
+}
+
+/* ---------- sweeps ---------- */
+
+/*
+ * Sweeps a job's store with the job's secrets, where the options of seen lead.
+ */
+void
+leftover_sweep(const Job *job, Server *seen)
+{
+	KeyWords words = {.server = job->store->server_name, .database = job->store->database_name};
+	StorePlace at = storeplace_of(&seen->options);
+	Leftover *leftover =
+		create_leftover(job, keytemplate_prefix(seen->options.key, &words), NULL, &at);
+
+	if (leftover == NULL)
+		return;
+	server_release(leftover->server);
+	leftover->server = server_hold(seen);
+	set_words(leftover, &words);
 }
 
 /*
@@ -300,12 +318,22 @@ abort_found(const Leftover *sweep, const S3Open *open)
 }
 
 /*
+ * True if an open upload is old enough that no job can be at work on it.
+ */
+static bool
+is_stale(const S3Open *open)
+{
+	int64 now = (clock_now() + UNIX_EPOCH_US) / USECS_PER_SEC;
+
+	return open->begun_unix != 0 && now - open->begun_unix >= LEFTOVER_STALE_S;
+}
+
+/*
  * Aborts those open uploads of a store that are under our keys and belong to no job.
  */
 static void
 take_list(const Leftover *sweep, const HttpReply *reply)
 {
-	int64 now = (clock_now() + UNIX_EPOCH_US) / USECS_PER_SEC;
 	const char *pattern = sweep->server->options.key;
 	ListCell *cell;
 
@@ -313,7 +341,7 @@ take_list(const Leftover *sweep, const HttpReply *reply)
 	{
 		const S3Open *open = lfirst(cell);
 
-		if (open->begun_unix == 0 || now - open->begun_unix < STALE_S ||
+		if (!(sweep->words.of_job || is_stale(open)) ||
 			!keytemplate_may_be(pattern, open->key, &sweep->words) || is_owned(open->id))
 			continue;
 		trace("upload of %s was left open, and is aborted", trace_name(open->key));
@@ -352,13 +380,13 @@ build_request(void *arg)
 }
 
 /*
- * Notes that a call has failed.  Gives up after MAX_TRIES retries: a later
- * sweep may find the upload.
+ * Notes that a call has failed.  Gives up when a sweep may find the upload.
  */
 static void
 note_failure(Leftover *leftover)
 {
-	if (leftover->failures++ >= MAX_TRIES)
+	if (leftover->failures++ >= MAX_TRIES &&
+		(!is_of_job(leftover) || clock_mono() - leftover->since >= GIVE_UP_US))
 		free_leftover(leftover);
 	else
 		leftover->again_at = clock_mono() + backoff_delay(&again, leftover->failures - 1) * 1000;
@@ -470,12 +498,14 @@ leftover_answered(Call *call, HttpReply *reply)
 					&(CallEnd){.outcome = limits_outcome(reply), .error = reply->error_text},
 					clock_mono());
 	limits_leave(&leftover->place);
-	if (is_done && leftover->id == NULL)
+	if (is_done && leftover->id == NULL && !runs_again(leftover))
 		(void) calls_run(call, take_reply, &taking, &error);
 	MemoryContextDelete(call->context);
 	call->context = NULL;
 	call->http = NULL;
-	if (is_done || (reply->error == HTTP_OK && reply->status == 404))
+	if (is_done && leftover->words.of_job)
+		end_look(leftover);
+	else if (is_done || (reply->error == HTTP_OK && reply->status == 404))
 		free_leftover(leftover);
 	else
 		note_failure(leftover);

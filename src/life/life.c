@@ -317,7 +317,6 @@ life_wake(MonoTime now)
 	life_wake_due(now);
 	while ((job = asking_next(now)) != NULL)
 		drive_marked(job, admit_step);
-	leftover_work(now);
 }
 
 /*
@@ -377,12 +376,18 @@ life_count_storing(void)
 }
 
 /*
- * Returns when life_rescue() must be called again for them; 0: when something happens.
+ * Returns when life_rescue() or life_wake_cancels() must be called again before this process ends; 0: when something
+ * happens.
  */
 MonoTime
 life_next_rescue(void)
 {
-	return rescue.due;
+	MonoTime next = rescue.due;
+	MonoTime leftover_due = leftover_next();
+
+	if (leftover_due != 0)
+		schedule_note_time(&next, leftover_due);
+	return next;
 }
 
 /*
@@ -403,8 +408,8 @@ life_next_wake(MonoTime now)
 }
 
 /*
- * Begins the cancelling calls that may go now.  A dispatcher that is about to
- * end calls it, too.
+ * Begins the calls that may go now and cancel predictions or abort uploads.  A
+ * dispatcher that is about to end calls it, too.
  */
 void
 life_wake_cancels(MonoTime now)
@@ -414,6 +419,7 @@ life_wake_cancels(MonoTime now)
 	while ((job = cancelline_next(now)) != NULL)
 		drive_marked(job, admit_step);
 	cancelline_note_waiting(now);
+	leftover_work(now);
 }
 
 /*

@@ -31,6 +31,7 @@
 #include "base/memory.h"
 #include "http/header.h"
 #include "life/calls.h"
+#include "life/leftover.h"
 #include "life/pour.h"
 #include "life/store.h"
 #include "life/upload.h"
@@ -120,6 +121,18 @@ pour_drop(Job *job, bool aborts)
 	upload_drop(job, aborts);
 	job->store->pour = NULL;
 	MemoryContextDelete(pour->context);
+}
+
+/*
+ * Ends all that a job has begun at its store: what it pours, its uploads, and
+ * uploads that only the store knows.  Its calls must have ended.
+ */
+void
+pour_end_uploads(Job *job)
+{
+	pour_drop(job, true);
+	upload_drop(job, true);
+	leftover_seek(job);
 }
 
 /*

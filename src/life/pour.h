@@ -17,5 +17,6 @@ extern bool pour_take_end(Job *job, HttpReply *reply);
 extern bool pour_take_failure(Job *job, HttpReply *reply);
 extern bool pour_take_too_large(Job *job, Output *output, const HttpReply *reply);
 extern void pour_drop(Job *job, bool aborts);
+extern void pour_end_uploads(Job *job);
 
 #endif /* GENJOB_POUR_H */

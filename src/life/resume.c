@@ -9,6 +9,7 @@
 #include "base/guard.h"
 #include "life/life.h"
 #include "life/step.h"
+#include "life/store.h"
 #include "life/verdict.h"
 #include "schedule/schedule.h"
 
@@ -131,6 +132,8 @@ resume_begin(Job *job)
 
 	Assert(job->request == NULL && job->verdict == NULL && !job->remote.is_unread);
 	job->is_saved = true;
+	if (job->store != NULL)
+		job->store->is_resumed = true;
 	if (job->remote.is_unsent)
 		return next_verdict(lost_unsent());
 	if (!is_named && !has_answer)

@@ -30,10 +30,10 @@
 #include "base/media.h"
 #include "life/calls.h"
 #include "life/cuts.h"
-#include "life/leftover.h"
 #include "life/step.h"
 #include "life/store.h"
 #include "life/storeline.h"
+#include "life/sweeps.h"
 #include "life/upload.h"
 #include "life/verdict.h"
 #include "protocol/openupload.h"
@@ -106,7 +106,7 @@ store_open(Job *job)
 		store->owner_name = utf8_of(owner ? owner : "");
 		store->database_name = utf8_of(get_database_name(MyDatabaseId));
 		store_read(job);
-		leftover_note_store(job);
+		sweeps_note_store(job);
 	}
 	MemoryContextSwitchTo(caller);
 }

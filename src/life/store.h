@@ -41,6 +41,8 @@ typedef struct JobStore
 	bool is_saved;             /* the verdict is in the table, or cannot be */
 	bool gave_up;              /* the outputs stay in the table */
 	struct Upload *upload;     /* of an output that goes to the store in parts; or NULL */
+	bool is_resumed;           /* an earlier process may have begun uploads */
+	int unnamed;               /* > 0: the store may have uploads open whose ids we do not know */
 	struct Pour *pour;         /* of an output that goes to the store while it arrives; or NULL */
 	Output *whole;             /* must not be poured, because the store fails; or NULL */
 	Output *pours;             /* must be poured, because it is too large for memory; or NULL */

@@ -109,6 +109,9 @@ upload_open(Job *job, Output *output, int ordinal, const char *key, const char *
 	for (i = 0; i < UPLOAD_SLOTS; i++)
 		upload->slots[i].call.job = job;
 	upload->control.call.job = job;
+	/* an earlier attempt, or under another key: its id is lost */
+	if (job->attempt > 1 || job->store->is_resumed)
+		job->store->unnamed++;
 	job->store->upload = upload;
 	if (earlier != NULL)
 		take_earlier(job, upload, earlier);

@@ -156,6 +156,18 @@ is_unknown(const UploadCall *ask, const HttpReply *reply)
 }
 
 /*
+ * Notes whether the store may have begun an upload whose id we do not know.
+ */
+static void
+note_beginning(Job *job, const HttpReply *reply)
+{
+	bool is_refused = reply->error == HTTP_OK && reply->status >= 400 && reply->status < 500;
+
+	if (job->store->upload->id != NULL || is_refused)
+		job->store->unnamed--;
+}
+
+/*
  * Handles a failure of the store.  If the store does not know an upload that
  * we complete, an earlier try may have made the object.
  */
@@ -221,6 +233,8 @@ upload_answered(Call *call, HttpReply *reply)
 	taking.answer = store_judge(job, &ask->place, call, reply);
 	if (!calls_run(call, take_answer, &taking, &error))
 		upload_note_trouble(upload, error->message, false);
+	if (ask->ask == UPLOAD_BEGIN)
+		note_beginning(job, reply);
 	call->transfer = NULL;
 	upload_end_call(ask);
 }

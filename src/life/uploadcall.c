@@ -104,6 +104,7 @@ begin_call(Job *job, UploadCall *ask, UploadAsk what)
 	{
 		/* the step decides what follows a crash */
 		ask->call.noted = marker_begin_call(job->id, job->attempt, job->step);
+		store->unnamed += what == UPLOAD_BEGIN;
 		trace("job " INT64_FORMAT " attempt %d: part calls %s %s", job->id, job->attempt,
 			  asking.http->method, trace_name(asking.http->shown_url));
 		return;

@@ -47,6 +47,7 @@
 #include "life/calls.h"
 #include "life/cancel.h"
 #include "life/cancelline.h"
+#include "life/leftover.h"
 #include "life/life.h"
 #include "process/worker.h"
 #include "process/writers.h"
@@ -155,6 +156,7 @@ consider_leaving(void)
 	{
 		leave_at = now + genjob_shutdown_grace * USECS_PER_SEC;
 		reporter_hurry();
+		leftover_hurry();
 		shmem_set_my_state(WORKER_STOPPING);
 	}
 	if (at_once)
@@ -169,7 +171,7 @@ static int
 count_unfinished(void)
 {
 	return life_count_storing() + job_count(JOB_CALLING) - asking_count() + job_count(JOB_SAVING) +
-		   job_count(JOB_REPORTING) + cancel_count_unfinished();
+		   job_count(JOB_REPORTING) + cancel_count_unfinished() + leftover_count_unfinished();
 }
 
 static bool

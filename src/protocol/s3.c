@@ -188,8 +188,8 @@ char *
 s3_past_object(const RequestSource *source)
 {
 	const cJSON *params = json_parse_trusted(source->request);
-	const cJSON *key = member_of(params, verbs[S3_DELETE].name);
-	const cJSON *bucket = member_of(params, "bucket");
+	const cJSON *key = s3request_member(params, verbs[S3_DELETE].name);
+	const cJSON *bucket = s3request_member(params, "bucket");
 
 	if (!cJSON_IsString(key) || !cJSON_IsString(bucket) ||
 		strcmp(bucket->valuestring, source->options->bucket) == 0)
@@ -207,7 +207,7 @@ static const ServerOptions *
 options_for(const RequestSource *source, const cJSON *params)
 {
 	const ServerOptions *options = source->options;
-	const char *bucket = text_of(params, "bucket");
+	const char *bucket = s3request_text(params, "bucket");
 
 	if (bucket == NULL || strcmp(bucket, options->bucket) == 0)
 		return options;
@@ -500,7 +500,7 @@ s3_check(const RequestSource *source, cJSON *params)
 	(void) s3request_type(params);
 	(void) s3request_range(params);
 	(void) s3request_version(params);
-	(void) text_of(params, "bucket");
+	(void) s3request_text(params, "bucket");
 	add_metadata(&target, params);
 	if (verb == S3_LIST)
 		(void) list_url(source->options, params);

@@ -278,7 +278,7 @@ forget_whole(int64 id)
 
 /*
  * Reads the column remote, in the current memory context.  If the job has ended, only what it takes to cancel its
- * prediction.
+ * prediction and to abort its uploads.
  */
 static void
 take_remote(Remote *remote, Datum datum, bool has_ended)
@@ -289,6 +289,7 @@ take_remote(Remote *remote, Datum datum, bool has_ended)
 	if (!JB_ROOT_IS_OBJECT(json))
 		return;
 	remote->urls = remote_member(json, "urls");
+	remote->uploads = remote_member(json, "uploads");
 	if (has_ended && remote->id == NULL)
 		remote->id = remote_text(json, "id");
 	if (!has_ended)
@@ -297,7 +298,6 @@ take_remote(Remote *remote, Datum datum, bool has_ended)
 		remote->usage = remote_member(json, "usage");
 		remote->note = remote_text(json, "note");
 		remote->token_digest = remote_text(json, "complete");
-		remote->uploads = remote_member(json, "uploads");
 		remote->is_unsent = remote_member(json, "fetching") != NULL;
 	}
 	is_private = remote_member(json, "private");

@@ -322,17 +322,30 @@ keytemplate_fill(const char *pattern, const KeyWords *words)
 /* ---------- keys that may be ours ---------- */
 
 /*
- * True if a word has the same value for all outputs of one server.
+ * True if a word has the same value for all outputs that are meant: those of a
+ * server, or, with words->of_job, those of a job.
  */
 static bool
-is_fixed(Word word)
+is_fixed(Word word, const KeyWords *words)
 {
-	return word == WORD_SERVER || word == WORD_DATABASE;
+	switch (word)
+	{
+		case WORD_SERVER:
+		case WORD_DATABASE:
+			return true;
+		case WORD_OWNER:
+		case WORD_TENANT:
+		case WORD_JOB:
+			return words->of_job;
+		default:
+			return false;
+	}
 }
 
 /*
- * Returns the text with which all keys of a server's outputs begin, palloc'd.
- * Needs the words server and database.
+ * Returns the text with which all keys of a server's outputs begin, or, with
+ * words->of_job, those of a job's outputs; palloc'd.  Needs the words server
+ * and database, and for a job also owner, tenant and job.
  */
 char *
 keytemplate_prefix(const char *pattern, const KeyWords *words)
@@ -345,7 +358,7 @@ keytemplate_prefix(const char *pattern, const KeyWords *words)
 		int len = 1;
 		Word word = *pattern == '{' ? read_word(pattern, &len) : WORDS;
 
-		if (*pattern == '{' && !is_fixed(word))
+		if (*pattern == '{' && !is_fixed(word, words))
 			break;
 		if (*pattern == '{')
 			append_word(&prefix, word, words);
@@ -394,7 +407,7 @@ next_text(const char **pattern, const KeyWords *words)
 	{
 		int len = 1;
 
-		if (**pattern == '{' && !is_fixed(read_word(*pattern, &len)))
+		if (**pattern == '{' && !is_fixed(read_word(*pattern, &len), words))
 			break;
 		*pattern += len;
 	}
@@ -430,8 +443,9 @@ may_be_rest(const char *pattern, const char *key, const KeyWords *words, int *lo
 }
 
 /*
- * True if the template may have made this key for an output of the server.
- * Needs the words server and database.
+ * True if the template may have made this key for an output of the server, or,
+ * with words->of_job, of the job.  Needs the same words as
+ * keytemplate_prefix().
  */
 bool
 keytemplate_may_be(const char *pattern, const char *key, const KeyWords *words)
@@ -441,6 +455,15 @@ keytemplate_may_be(const char *pattern, const char *key, const KeyWords *words)
 
 	return strncmp(key, text, strlen(text)) == 0 &&
 		   may_be_rest(pattern, key + strlen(text), words, &looks);
+}
+
+/*
+ * True if a job's keys are its own: no output of another job has the same one.
+ */
+bool
+keytemplate_names_job(const char *pattern)
+{
+	return strstr(pattern, "{job}") != NULL;
 }
 
 /*

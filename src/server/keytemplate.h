@@ -20,11 +20,13 @@ typedef struct KeyWords
 	const char *sha256;    /* hexadecimal */
 	const char *extension; /* without a dot */
 	int64 started_unix;    /* of the attempt */
+	bool of_job; /* which keys of a job are meant: server, database, owner, tenant, and job must fit */
 } KeyWords;
 
 extern const char *keytemplate_check(const char *value);
 extern char *keytemplate_prefix(const char *pattern, const KeyWords *words);
 extern bool keytemplate_may_be(const char *pattern, const char *key, const KeyWords *words);
+extern bool keytemplate_names_job(const char *pattern);
 extern bool keytemplate_needs_digest(const char *pattern);
 extern char *keytemplate_fill(const char *pattern, const KeyWords *words);
 

@@ -110,6 +110,7 @@ test_ours(void)
 		{"{database}/{job}-{ordinal}", "shop/17-1", true},
 		{"{database}/{job}-{ordinal}", "other/17-1", false},
 	};
+	KeyWords of_job = words;
 	int i;
 
 	for (i = 0; i < lengthof(cases); i++)
@@ -118,6 +119,16 @@ test_ours(void)
 	unit_is_text(keytemplate_prefix("{server}/x/{yyyy}/{job}", &words), "painter/x/",
 				 "what is fixed");
 	unit_is_text(keytemplate_prefix("{job}-{server}", &words), "", "... which may be nothing");
+	of_job.of_job = true;
+	of_job.job = 17;
+	unit_is_text(keytemplate_prefix("{server}/{tenant}/{job}-{ordinal}.{ext}", &of_job),
+				 "painter/a_.._b/17-", "what is fixed for a job");
+	unit_ok(keytemplate_may_be("{yyyy}/{job}-{ordinal}", "2026/17-3", &of_job), "a key of the job");
+	unit_ok(!keytemplate_may_be("{yyyy}/{job}-{ordinal}", "2026/170-3", &of_job),
+			"... and one of another job");
+	unit_ok(!keytemplate_may_be("{owner}/{job}-{ordinal}", "other/17-3", &of_job), "... or owner");
+	unit_ok(keytemplate_names_job("x/{job}-{ordinal}") && !keytemplate_names_job("{sha256}"),
+			"whose keys are its own");
 	unit_is_text(keytemplate_prefix("a/b", &words), "a/b", "... or all");
 	unit_ok(keytemplate_needs_digest("a{sha256}") && !keytemplate_needs_digest("{job}"),
 			"which need all of their output");
