@@ -1,0 +1,12 @@
+/*
+ * sweeps.h
+ *		When which object store is swept of uploads that nobody knows.
+ */
+#ifndef GENJOB_SWEEPS_H
+#define GENJOB_SWEEPS_H
+
+#include "life/job.h"
+
+extern void sweeps_note_store(const Job *job);
+
+#endif /* GENJOB_SWEEPS_H */
