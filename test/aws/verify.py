@@ -79,6 +79,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         text = (json.dumps({'error': problem}) if problem else self.result()).encode()
         self.send_response(403 if problem else 200)
         self.send_header('Content-Type', 'application/xml' if text.startswith(b'<') else 'application/json')
+        if self.command == 'PUT':
+            self.send_header('ETag', '"etag"')
         self.send_header('Content-Length', str(len(text)))
         self.end_headers()
         if self.command != 'HEAD':

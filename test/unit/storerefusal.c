@@ -102,7 +102,7 @@ static const Refusal refusals[] = {
 	 " Restore the object from its storage class first."},
 	{"QuotaExceeded", 403, NULL, NULL, VERDICT_FAIL, " Make room in the store, or raise its quota."},
 	{"PreconditionFailed", 412, NULL, NULL, VERDICT_FAIL,
-	 " The store has a condition for this object, or something between here and it sets one: genjob does not."},
+	 " The object that is there does not meet a condition: take headers such as If-None-Match out of the options of the server and of the user mapping, or ask who sets it for the bucket."},
 
 	/* of the moment */
 	{"SlowDown", 503, NULL, NULL, VERDICT_RETRY, "SlowDown: words."},

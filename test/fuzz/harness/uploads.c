@@ -64,8 +64,17 @@ FUZZ_HARNESS(uploads)
 	read_answers(reply_with(input->data, input->len));
 	upload = openupload_find(text, 1);
 	if (upload != NULL)
-		must_be(openupload_find(openupload_set(text, upload), 1) != NULL, "what is set is found",
-				NULL);
+	{
+		char *set = openupload_set(text, upload, "secret");
+
+		must_be(openupload_find(set, 1) != NULL, "what is set is found", NULL);
+		must_be(upload->at.bucket == NULL || openupload_is_proven(set, 1, "secret"),
+				"what is set with its place is proven", set);
+		must_be(!openupload_is_proven(set, 1, "another"), "another secret proves nothing", set);
+		(void) openupload_describe(set);
+	}
+	(void) openupload_is_proven(text, 1, "secret");
+	(void) openupload_describe(text);
 	text = openupload_remove(text, 1);
 	must_be(text == NULL || openupload_find(text, 1) == NULL, "what is removed is gone", text);
 }
