@@ -273,6 +273,20 @@ handle_failure(Job *job, const char *why, bool is_refused)
 	return wait_ms(store_pause(job));
 }
 
+/*
+ * Computes the digest of the job's next output, unless it is known.
+ */
+static void
+know_digest(void *arg)
+{
+	Job *job = arg;
+	Output *output = next_output(job);
+
+	if (output->sha256 == NULL)
+		output->sha256 =
+			MemoryContextStrdup(job->context, digest_sha256_hex(output->data, output->len));
+}
+
 static Next store_in_parts(Job *job);
 
 /*
@@ -282,6 +296,7 @@ static Next
 begin_output(Job *job)
 {
 	JobStore *store = job->store;
+	char *error;
 	Next next;
 
 	if (cuts_prevent(job, STEP_STORE, &next))
@@ -296,6 +311,8 @@ begin_output(Job *job)
 	}
 	if (store->server == NULL)
 		return handle_failure(job, store->trouble, true);
+	/* now, not when a place is free: it would stay free so long; store_build() says what is wrong */
+	(void) guard_run(know_digest, job, &error);
 	if (!storeline_take_turn(job, false))
 		return wait_for_place(job);
 	return next_call(STEP_STORE);
@@ -378,12 +395,7 @@ store_build(Job *job, char **why)
 	store->place = limits_take(&store->queue->limits, clock_mono());
 	limits_started(&store->place);
 	source.options = store->place.backend->options;
-	if (output->sha256 == NULL)
-	{
-		char *sha256 = digest_sha256_hex(output->data, output->len);
-
-		output->sha256 = MemoryContextStrdup(job->context, sha256);
-	}
+	know_digest(job);
 	http = request_put_object(&source, store_key(job, output), output->content_type, output->data,
 							  output->len, output->sha256);
 	return http;
