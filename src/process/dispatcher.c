@@ -204,7 +204,6 @@ send_woken(MonoTime *next)
 static void
 collect_answers(void)
 {
-	MonoTime now = 0;
 	MonoTime send_at = 0;
 	MonoTime enough;
 	void *call;
@@ -217,6 +216,8 @@ collect_answers(void)
 	enough = clock_uptime() + COLLECT_MS * INT64CONST(1000);
 	while (http_take_finished(&call, &reply))
 	{
+		MonoTime now;
+
 		if (!writers_take_answer(call, reply))
 			life_answered(call, reply);
 		now = clock_uptime();
