@@ -39,6 +39,11 @@
 #include "varatt.h"
 #endif
 
+/* 18 says of a function that it does not return in another way. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn _Noreturn
+#endif
+
 /* Custom wait events came with 17; before, every extension waits as "Extension". */
 #if PG_VERSION_NUM >= 170000
 #define compat_wait_event(name) WaitEventExtensionNew(name)

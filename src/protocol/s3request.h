@@ -5,10 +5,11 @@
 #ifndef GENJOB_S3REQUEST_H
 #define GENJOB_S3REQUEST_H
 
+#include "base/compat.h"
 #include "base/json.h"
 #include "server/options.h"
 
-extern void s3request_refuse(char *message, const char *hint) pg_attribute_noreturn();
+pg_noreturn extern void s3request_refuse(char *message, const char *hint);
 extern cJSON *s3request_member(const cJSON *params, const char *name);
 extern const char *s3request_text(const cJSON *params, const char *name);
 extern void s3request_refuse_url(const ServerOptions *options, const char *name, const char *key);
