@@ -70,6 +70,7 @@ s3upload_begin(const RequestSource *source, const char *key, const char *content
 {
 	HttpRequest *http = begin_request(source, "POST", key, "uploads=");
 
+	http->is_sent_once = true; /* nobody would know the id of the first upload */
 	headers_set(http, "Content-Type", pstrdup(content_type), NULL);
 	headers_set_list(http, s3_put_headers(source->options));
 	return signed_by(source, http);
