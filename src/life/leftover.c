@@ -40,9 +40,12 @@
 #include "schedule/schedule.h"
 #include "server/keytemplate.h"
 
-#define MAX_LEFTOVERS 2000 /* known at a time; the next sweep finds more */
-#define MAX_TRIES 6        /* of a sweep */
-#define MAX_CALLS 4        /* at a time */
+#define MAX_LEFTOVERS 2000              /* known at a time; the next sweep finds more */
+#define MAX_TRIES 6                     /* of a sweep */
+#define MAX_CALLS 4                     /* at a time */
+#define MAX_PAGES 1000                  /* of a list */
+#define PAGE 1000                       /* uploads that a page may bring, at most */
+#define CROWDED_US (10 * USECS_PER_SEC) /* before another look whether there is room for a page */
 
 #define GIVE_UP_US (LEFTOVER_STALE_S * USECS_PER_SEC) /* from then on a sweep finds it */
 
@@ -70,6 +73,8 @@ typedef struct Leftover
 	char *id;
 	StorePlace at;  /* where it is; no bucket: where the server's options lead */
 	KeyWords words; /* without an id */
+	S3Upload after; /* without an id: where the next page of the list begins */
+	int pages;      /* of the list that were read */
 	int looks;      /* that have found all uploads of a job */
 	MonoTime since;
 	Place place;
@@ -329,15 +334,42 @@ is_stale(const S3Open *open)
 }
 
 /*
- * Aborts those open uploads of a store that are under our keys and belong to no job.
+ * Sets where the next page of a list begins.  A store that gives the same page
+ * again has no more.
  */
 static void
-take_list(const Leftover *sweep, const HttpReply *reply)
+set_page(Leftover *sweep, const S3Upload *after)
+{
+	const S3Upload before = sweep->after;
+	MemoryContext caller = MemoryContextSwitchTo(sweep->context);
+	bool is_same = before.key != NULL && after->key != NULL &&
+				   strcmp(before.key, after->key) == 0 &&
+				   strcmp(before.id ? before.id : "", after->id ? after->id : "") == 0;
+
+	sweep->after = (S3Upload){NULL};
+	if (!is_same && ++sweep->pages < MAX_PAGES)
+		sweep->after = (S3Upload){copy_text(after->key), copy_text(after->id)};
+	if (sweep->after.key == NULL)
+		sweep->pages = 0;
+	MemoryContextSwitchTo(caller);
+	if (before.key != NULL)
+		pfree(unconstify(char *, before.key));
+	if (before.id != NULL)
+		pfree(unconstify(char *, before.id));
+}
+
+/*
+ * Aborts those open uploads of a page of a list that are under our keys and
+ * belong to no job.
+ */
+static void
+take_list(Leftover *sweep, const HttpReply *reply)
 {
 	const char *pattern = sweep->server->options.key;
+	S3Upload after;
 	ListCell *cell;
 
-	foreach(cell, s3upload_read_open(reply))
+	foreach(cell, s3upload_read_open(reply, &after))
 	{
 		const S3Open *open = lfirst(cell);
 
@@ -347,6 +379,17 @@ take_list(const Leftover *sweep, const HttpReply *reply)
 		trace("upload of %s was left open, and is aborted", trace_name(open->key));
 		abort_found(sweep, open);
 	}
+	set_page(sweep, &after);
+}
+
+/*
+ * True if a leftover asks for another page, and there may be no room for what
+ * that brings.
+ */
+static bool
+is_crowded(const Leftover *leftover)
+{
+	return leftover->after.key != NULL && n_leftovers + PAGE > MAX_LEFTOVERS;
 }
 
 /* ---------- calls ---------- */
@@ -374,8 +417,8 @@ build_request(void *arg)
 
 	if (!is_home(leftover))
 		source.options = storeplace_options(source.options, &leftover->at);
-	call->http =
-		leftover->id ? s3upload_abort(&source, &upload) : s3upload_list(&source, leftover->key);
+	call->http = leftover->id ? s3upload_abort(&source, &upload)
+							  : s3upload_list(&source, leftover->key, &leftover->after);
 	call->transfer = http_start(call->http, &leftover->meter, call->context, call);
 }
 
@@ -431,7 +474,9 @@ leftover_work(MonoTime now)
 			break;
 		if (leftover->call.transfer != NULL || leftover->again_at > now)
 			continue;
-		if (limits_room(&leftover->queue->limits, now) > 0)
+		if (is_crowded(leftover))
+			leftover->again_at = now + CROWDED_US;
+		else if (limits_room(&leftover->queue->limits, now) > 0)
 			begin_call(leftover, now);
 		else if (leftover->queue->limits.server == NULL)
 			note_failure(leftover); /* dropped, or not looked up yet */
@@ -498,12 +543,16 @@ leftover_answered(Call *call, HttpReply *reply)
 					&(CallEnd){.outcome = limits_outcome(reply), .error = reply->error_text},
 					clock_mono());
 	limits_leave(&leftover->place);
-	if (is_done && leftover->id == NULL && !runs_again(leftover))
-		(void) calls_run(call, take_reply, &taking, &error);
+	if (is_done && leftover->id == NULL && runs_again(leftover))
+		set_page(leftover, &(S3Upload){NULL});
+	else if (is_done && leftover->id == NULL)
+		is_done = calls_run(call, take_reply, &taking, &error);
 	MemoryContextDelete(call->context);
 	call->context = NULL;
 	call->http = NULL;
-	if (is_done && leftover->words.of_job)
+	if (is_done && leftover->after.key != NULL)
+		leftover->failures = 0; /* there is another page */
+	else if (is_done && leftover->words.of_job)
 		end_look(leftover);
 	else if (is_done || (reply->error == HTTP_OK && reply->status == 404))
 		free_leftover(leftover);
