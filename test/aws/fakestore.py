@@ -12,6 +12,7 @@ bucket is there. Objects stay in FOLDER for the next start; uploads do not.
                     {"parts": N} has every open upload have so many parts of 8 MB, whatever was sent;
                     {"part_tag": TEXT} is the ETag of parts from now on, with its quotation marks;
                     {"begun": SECONDS} is how long ago each open upload was begun, as a list says;
+                    {"key": ID} refuses calls that are not signed with this access_key_id, null ends that;
                     {"page": N} has a list of open uploads give so many at a time;
                     {"rules": [RULE, ...]} answers calls, see below
     GET /_log       what has been asked, a line for each: METHOD, path with query, status
@@ -42,7 +43,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 lock = threading.Lock()
 knobs = {'refuse': None, 'skew': 0, 'delay': 0, 'part_delay': 0, 'tag': None, 'parts': 0, 'values': 0, 'rules': [],
-         'part_tag': None, 'begun': 0, 'page': 1000}
+         'part_tag': None, 'begun': 0, 'page': 1000,
+         'key': None}
 objects = {}
 made = {}  # of objects since the start: bytes, when
 uploads = {}
@@ -129,6 +131,8 @@ class Store(BaseHTTPRequestHandler):
             return self.answer(200, json.dumps(last_put if path == '/_headers' else last_read).encode())
         if knobs['refuse']:
             return self.refuse(*knobs['refuse'])
+        if knobs['key'] and 'Credential=%s/' % knobs['key'] not in self.headers.get('Authorization', ''):
+            return self.refuse(403, 'InvalidAccessKeyId')
         self.rule = self.find_rule()
         if self.rule is not None and not self.rule.get('does'):
             return self.answer(200)

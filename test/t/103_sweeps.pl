@@ -88,5 +88,59 @@ subtest 'a store whose list never ends' => sub {
 	release();
 };
 
+my %drops = (
+	'the option store is dropped' => sub { my ($server) = @_; return "ALTER SERVER $server OPTIONS (DROP store)" },
+	'the server is dropped' => sub { my ($server) = @_; return "DROP SERVER $server CASCADE" },
+	'the option store names another' => sub { my ($server) = @_; return "ALTER SERVER $server OPTIONS (SET store 'elsewhere')" },
+);
+create_store($node, 'elsewhere', $fake, bucket => 'elsewhere', mapping => { secret_access_key => 'another' });
+my $n = 0;
+foreach my $drop (sort keys %drops)
+{
+	foreach my $cancels (0, 1)
+	{
+		subtest "$drop while no dispatcher runs" . ($cancels ? ', and the job is cancelled' : '') => sub {
+			my $bucket = 'drop-' . ++$n;
+			my $server = "drop_$n";
+			create_store($node, "store_$server", $fake, bucket => $bucket, key => '{server}/{job}-{ordinal}.{ext}');
+			create_server($node, $server, 'openai-images', $standin, store => "store_$server");
+			hold_parts();
+			my $id = start($server, $server);
+			is_open($id);
+			eventually("SELECT remote -> 'answer' ? '\$verdict' FROM gen_jobs WHERE id = $id", '... of an answer that is saved');
+			$node->stop('immediate');
+			$node->append_conf('postgresql.conf', 'genjob.enabled = off');
+			$node->start;
+			my $log_begin = -s $node->logfile;
+			query($drops{$drop}->($server));
+			query("SELECT genjob.cancel($id)") if $cancels;
+			$node->append_conf('postgresql.conf', 'genjob.enabled = on');
+			$node->reload;
+			release();
+			my $name = qr{s3://$bucket/$server/$id-1\.png \(upload upload-\d+\)};
+			my $said = sub { return slurp_file($node->logfile, $log_begin) =~ /job $id.*\n.*Abort it in the store: $name/ };
+			ok(poll_until($said), 'the log says what is left behind');
+			my $state = $cancels ? 'cancelled' : $drop =~ /server is/ ? 'failed' : 'succeeded';
+			ok(wait_state($node, $id, $state), "... of the job, which is $state") or diag(job($node, $id)->{error});
+			like(job($node, $id)->{error}, qr/abort there $name/, '... and its error') if $state eq 'failed';
+			is($standin->arrived($server), 1, 'it was paid for once');
+		};
+	}
+}
+
+subtest 'the keys change after a job has given up its upload' => sub {
+	create_pair('rotated');
+	hold_parts();
+	my $id = start('rotated', 'rotated');
+	is_open($id);
+	$fake->set(key => 'fresh');
+	query("SELECT genjob.cancel($id)");
+	ok(poll_until(sub { $fake->asked('^DELETE /rotated/.* 403') >= 1 }), 'the abort is refused');
+	query("ALTER USER MAPPING FOR PUBLIC SERVER store_rotated OPTIONS (SET access_key_id 'fresh')");
+	ok(has_none('rotated'), 'it is aborted with the new keys');
+	$fake->set(key => undef);
+	release();
+};
+
 $node->stop;
 done_testing();
