@@ -33,6 +33,7 @@
 #include "base/trace.h"
 #include "life/calls.h"
 #include "life/leftover.h"
+#include "life/rowuploads.h"
 #include "life/store.h"
 #include "protocol/openupload.h"
 #include "protocol/s3upload.h"
@@ -68,8 +69,10 @@ typedef struct Leftover
 	MemoryContext context; /* owns this and all below */
 	ServerQueue *queue;    /* of the store */
 	Server *server;        /* referenced */
+	Oid owner;             /* whose secrets these are */
 	MappingOptions secrets;
-	char *key; /* without an id: the prefix of keys */
+	uint64 secrets_generation; /* as in Job */
+	char *key;                 /* without an id: the prefix of keys */
 	char *id;
 	StorePlace at;  /* where it is; no bucket: where the server's options lead */
 	KeyWords words; /* without an id */
@@ -117,6 +120,8 @@ create_leftover(const Job *job, const char *key, const char *id, const StorePlac
 	leftover->queue = store->queue;
 	leftover->queue->n_jobs++;
 	leftover->server = server_hold(store->server);
+	leftover->owner = job->owner;
+	leftover->secrets_generation = server_generation();
 	leftover->secrets =
 		(MappingOptions){.api_key = copy_text(store->secrets.api_key),
 						 .headers = copy_text(store->secrets.headers),
@@ -150,9 +155,7 @@ void
 leftover_add(const Job *job, const char *key, const char *id, const StorePlace *at)
 {
 	if (create_leftover(job, key, id, at) == NULL)
-		ereport(LOG, (errmsg("genjob cannot abort an upload of job " INT64_FORMAT, job->id),
-					  errhint("Abort it in the store: s3://%s/%s (upload %s).",
-							  at->bucket ? at->bucket : "...", trace_name(key), id)));
+		rowuploads_log_left(job->id, key, id, at);
 }
 
 /* ---------- the uploads of a job ---------- */
@@ -174,8 +177,9 @@ set_words(Leftover *leftover, const KeyWords *words)
 }
 
 /*
- * Aborts the uploads of a job that has none any more, if it may have begun
- * some whose ids it does not know.  Forgets the ids that it knows.
+ * Aborts the uploads of a job that has none any more: those that its row
+ * names, and those that it may have begun without learning their ids.  Forgets
+ * the ids that it knows.
  */
 void
 leftover_seek(Job *job)
@@ -183,18 +187,23 @@ leftover_seek(Job *job)
 	JobStore *store = job->store;
 	const char *pattern = store && store->server ? store->server->options.key : NULL;
 	KeyWords words = {.job = job->id, .tenant = job->tenant ? job->tenant : "", .of_job = true};
+	bool may_look =
+		pattern != NULL && keytemplate_names_job(pattern); /* else others have its key */
 	Leftover *leftover;
 
-	if (store == NULL || (store->unnamed == 0 && job->remote.uploads == NULL))
+	if ((store == NULL || store->unnamed == 0) && job->remote.uploads == NULL)
 		return;
-	store->unnamed = 0;
+	if (store != NULL)
+	{
+		store->unnamed = 0;
+		words.server = store->server_name;
+		words.database = store->database_name;
+		words.owner = store->owner_name;
+	}
+	rowuploads_abort(job, may_look ? &words : NULL);
 	job->remote.uploads = NULL;
-	/* else another job may have the same key */
-	if (pattern == NULL || !keytemplate_names_job(pattern))
+	if (!may_look)
 		return;
-	words.server = store->server_name;
-	words.database = store->database_name;
-	words.owner = store->owner_name;
 	leftover = create_leftover(job, keytemplate_prefix(pattern, &words), NULL, &(StorePlace){NULL});
 	if (leftover == NULL)
 		return;
@@ -317,7 +326,7 @@ static void
 abort_found(const Leftover *sweep, const S3Open *open)
 {
 	JobStore store = {.queue = sweep->queue, .server = sweep->server, .secrets = sweep->secrets};
-	Job job = {.store = &store};
+	Job job = {.store = &store, .owner = sweep->owner};
 
 	(void) create_leftover(&job, open->key, open->id, &sweep->at);
 }
@@ -435,12 +444,36 @@ note_failure(Leftover *leftover)
 		leftover->again_at = clock_mono() + backoff_delay(&again, leftover->failures - 1) * 1000;
 }
 
+/*
+ * Reads the secrets of a leftover (arg) again, if its store is still there.
+ * Call it in a transaction.
+ */
+static void
+read_secrets(void *arg)
+{
+	Leftover *leftover = arg;
+	MemoryContext caller = MemoryContextSwitchTo(leftover->context);
+	MappingOptions secrets = {0};
+	ServerComplaint complaint;
+	Server *server = server_get(NameStr(leftover->queue->name), &complaint);
+
+	/* if they cannot be read, keep the old ones */
+	if (server != NULL && server->oid == leftover->server->oid &&
+		server_check_role(server, leftover->owner, &complaint) &&
+		server_read_secrets(server, leftover->owner, &secrets, &complaint))
+		leftover->secrets = secrets;
+	leftover->secrets_generation = server_generation();
+	MemoryContextSwitchTo(caller);
+}
+
 static void
 begin_call(Leftover *leftover, MonoTime now)
 {
 	Call *call = &leftover->call;
 	ErrorData *error;
 
+	if (leftover->secrets_generation != server_generation())
+		calls_transact(read_secrets, leftover);
 	leftover->place = limits_take(&leftover->queue->limits, now);
 	limits_started(&leftover->place);
 	call->step = STEP_PART;
@@ -538,6 +571,8 @@ leftover_answered(Call *call, HttpReply *reply)
 	call->transfer = NULL;
 	n_calls--;
 	words_mask_reply(call->http, reply);
+	if (reply->status == 401 || reply->status == 403)
+		leftover->secrets_generation = 0;
 	if (is_home(leftover))
 		limits_note(&leftover->place,
 					&(CallEnd){.outcome = limits_outcome(reply), .error = reply->error_text},

@@ -142,5 +142,28 @@ subtest 'the keys change after a job has given up its upload' => sub {
 	release();
 };
 
+subtest 'a store that no job uses' => sub {
+	create_pair('idle', max_in_flight => 2);
+	my $before = query('SELECT count(*) FROM gen_jobs');
+	begin_upload("idle/idle/$_-1.png") foreach 999_990 .. 999_995;
+	begin_upload('idle/somebody/else.png');
+	$fake->set(begun => 50_000);
+	set_speed(2000);
+	ok(poll_until(sub { uploads('idle') == 1 }), 'what nobody knows any more is aborted');
+	is_deeply([ uploads('idle') ], ['/idle/somebody/else.png'], '... and nobody else\'s is');
+	begin_upload('idle/idle/999999-1.png');
+	ok(poll_until(sub { uploads('idle') == 1 }), '... also later');
+	query('CREATE ROLE guest LOGIN; GRANT USAGE ON FOREIGN DATA WRAPPER genjob TO guest');
+	create_store($node, 'private', $fake, bucket => 'private', key => '{server}/{job}-{ordinal}.{ext}');
+	query(q{CREATE SERVER thief FOREIGN DATA WRAPPER genjob OPTIONS (api 'openai-images', url 'http://127.0.0.1:9', store 'private')}, undef, 'guest');
+	begin_upload('private/thief/1-1.png');
+	begin_upload('idle/idle/999999-2.png');
+	ok(poll_until(sub { uploads('idle') == 1 }), 'the next sweep');
+	is(scalar(uploads('private')), 1, '... uses no store that the server\'s owner may not use');
+	is(query('SELECT count(*) FROM gen_jobs'), $before, '... and no job');
+	$fake->set(begun => 0);
+	set_speed(1);
+};
+
 $node->stop;
 done_testing();
