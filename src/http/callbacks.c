@@ -278,25 +278,16 @@ seek_callback(void *arg, curl_off_t offset, int origin)
 }
 
 /*
- * True if a request is a POST without a body, as what begins an upload at an
- * object store.
- */
-static bool
-is_bare_post(const HttpRequest *request)
-{
-	return request->body_len == 0 && strcmp(request->method, "POST") == 0;
-}
-
-/*
- * As seek_callback(), for a small body, or a POST without one: libcurl has all
- * of it, and asks nobody to rewind it.  Called before each sending.
+ * As seek_callback(), for a small body, or a request without one that must be
+ * sent once: libcurl has all of it, and asks nobody to rewind it.  Called
+ * before each sending.
  */
 static bool
 refuses_to_resend(HttpTransfer *transfer)
 {
 	long request_size = 0;
 
-	if (transfer->is_untaken || !(transfer->has_small_body || is_bare_post(transfer->request)))
+	if (transfer->is_untaken || !(transfer->has_small_body || transfer->request->is_sent_once))
 		return false;
 	curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &request_size);
 	transfer->refused_resending = request_size > 0;

@@ -61,7 +61,8 @@ typedef struct HttpRequest
 	const char *body_sha256; /* hexadecimal, where it is known; or NULL */
 	char *object;            /* "s3://bucket/key", for whoever reads the answer; or NULL */
 	bool is_signed;
-	bool keeps_path; /* send "." and ".." in the URL's path as they are, as if it was signed */
+	bool is_sent_once; /* libcurl must not repeat it, even if it has no body */
+	bool keeps_path;   /* send "." and ".." in the URL's path as they are, as if it was signed */
 
 	int64 timeout;                 /* ms, from start to last byte */
 	int64 connect_timeout;         /* ms */

@@ -31,7 +31,7 @@
 static CallsReadSecrets read_in_transaction;
 
 /*
- * Sets the function that runs calls_read_secrets() where no transaction is open.  It must catch its own errors.
+ * Sets the function that reads secrets where no transaction is open.  It must catch its own errors.
  */
 void
 calls_init(CallsReadSecrets read)
@@ -40,10 +40,23 @@ calls_init(CallsReadSecrets read)
 }
 
 /*
- * Reads the secrets of a job (arg) again, in a transaction.
+ * Runs read(arg), which reads secrets, in a transaction.  Errors are caught
+ * unless one is open already.
  */
 void
-calls_read_secrets(void *arg)
+calls_transact(void (*read)(void *arg), void *arg)
+{
+	if (IsTransactionState())
+		read(arg);
+	else
+		read_in_transaction(read, arg);
+}
+
+/*
+ * Reads the secrets of a job (arg) again, in a transaction.
+ */
+static void
+read_secrets_of(void *arg)
 {
 	Job *job = arg;
 	MappingOptions secrets = {0};
@@ -68,10 +81,7 @@ calls_refresh(Job *job)
 {
 	if (job->server == NULL || job->secrets_generation == server_generation())
 		return;
-	if (IsTransactionState())
-		calls_read_secrets(job);
-	else
-		read_in_transaction(job);
+	calls_transact(read_secrets_of, job);
 }
 
 /*

@@ -7,8 +7,8 @@
 
 #include "life/job.h"
 
-/* Runs calls_read_secrets(job) in a transaction. */
-typedef void (*CallsReadSecrets)(Job *job);
+/* Runs read(arg) in a transaction. */
+typedef void (*CallsReadSecrets)(void (*read)(void *arg), void *arg);
 
 /* A call to an address that may come from a provider or from the row. */
 typedef struct AddressedCall
@@ -20,7 +20,7 @@ typedef struct AddressedCall
 } AddressedCall;
 
 extern void calls_init(CallsReadSecrets read);
-extern void calls_read_secrets(void *job);
+extern void calls_transact(void (*read)(void *arg), void *arg);
 extern void calls_refresh(Job *job);
 extern void calls_doubt_secrets(Job *job);
 

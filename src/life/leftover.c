@@ -33,6 +33,7 @@
 #include "base/trace.h"
 #include "life/calls.h"
 #include "life/leftover.h"
+#include "life/rowuploads.h"
 #include "life/store.h"
 #include "protocol/openupload.h"
 #include "protocol/s3upload.h"
@@ -40,9 +41,12 @@
 #include "schedule/schedule.h"
 #include "server/keytemplate.h"
 
-#define MAX_LEFTOVERS 2000 /* known at a time; the next sweep finds more */
-#define MAX_TRIES 6        /* of a sweep */
-#define MAX_CALLS 4        /* at a time */
+#define MAX_LEFTOVERS 2000              /* known at a time; the next sweep finds more */
+#define MAX_TRIES 6                     /* of a sweep */
+#define MAX_CALLS 4                     /* at a time */
+#define MAX_PAGES 1000                  /* of a list */
+#define PAGE 1000                       /* uploads that a page may bring, at most */
+#define CROWDED_US (10 * USECS_PER_SEC) /* before another look whether there is room for a page */
 
 #define GIVE_UP_US (LEFTOVER_STALE_S * USECS_PER_SEC) /* from then on a sweep finds it */
 
@@ -65,11 +69,15 @@ typedef struct Leftover
 	MemoryContext context; /* owns this and all below */
 	ServerQueue *queue;    /* of the store */
 	Server *server;        /* referenced */
+	Oid owner;             /* whose secrets these are */
 	MappingOptions secrets;
-	char *key; /* without an id: the prefix of keys */
+	uint64 secrets_generation; /* as in Job */
+	char *key;                 /* without an id: the prefix of keys */
 	char *id;
 	StorePlace at;  /* where it is; no bucket: where the server's options lead */
 	KeyWords words; /* without an id */
+	S3Upload after; /* without an id: where the next page of the list begins */
+	int pages;      /* of the list that were read */
 	int looks;      /* that have found all uploads of a job */
 	MonoTime since;
 	Place place;
@@ -112,6 +120,8 @@ create_leftover(const Job *job, const char *key, const char *id, const StorePlac
 	leftover->queue = store->queue;
 	leftover->queue->n_jobs++;
 	leftover->server = server_hold(store->server);
+	leftover->owner = job->owner;
+	leftover->secrets_generation = server_generation();
 	leftover->secrets =
 		(MappingOptions){.api_key = copy_text(store->secrets.api_key),
 						 .headers = copy_text(store->secrets.headers),
@@ -145,9 +155,7 @@ void
 leftover_add(const Job *job, const char *key, const char *id, const StorePlace *at)
 {
 	if (create_leftover(job, key, id, at) == NULL)
-		ereport(LOG, (errmsg("genjob cannot abort an upload of job " INT64_FORMAT, job->id),
-					  errhint("Abort it in the store: s3://%s/%s (upload %s).",
-							  at->bucket ? at->bucket : "...", trace_name(key), id)));
+		rowuploads_log_left(job->id, key, id, at);
 }
 
 /* ---------- the uploads of a job ---------- */
@@ -169,8 +177,9 @@ set_words(Leftover *leftover, const KeyWords *words)
 }
 
 /*
- * Aborts the uploads of a job that has none any more, if it may have begun
- * some whose ids it does not know.  Forgets the ids that it knows.
+ * Aborts the uploads of a job that has none any more: those that its row
+ * names, and those that it may have begun without learning their ids.  Forgets
+ * the ids that it knows.
  */
 void
 leftover_seek(Job *job)
@@ -178,18 +187,23 @@ leftover_seek(Job *job)
 	JobStore *store = job->store;
 	const char *pattern = store && store->server ? store->server->options.key : NULL;
 	KeyWords words = {.job = job->id, .tenant = job->tenant ? job->tenant : "", .of_job = true};
+	bool may_look =
+		pattern != NULL && keytemplate_names_job(pattern); /* else others have its key */
 	Leftover *leftover;
 
-	if (store == NULL || (store->unnamed == 0 && job->remote.uploads == NULL))
+	if ((store == NULL || store->unnamed == 0) && job->remote.uploads == NULL)
 		return;
-	store->unnamed = 0;
+	if (store != NULL)
+	{
+		store->unnamed = 0;
+		words.server = store->server_name;
+		words.database = store->database_name;
+		words.owner = store->owner_name;
+	}
+	rowuploads_abort(job, may_look ? &words : NULL);
 	job->remote.uploads = NULL;
-	/* else another job may have the same key */
-	if (pattern == NULL || !keytemplate_names_job(pattern))
+	if (!may_look)
 		return;
-	words.server = store->server_name;
-	words.database = store->database_name;
-	words.owner = store->owner_name;
 	leftover = create_leftover(job, keytemplate_prefix(pattern, &words), NULL, &(StorePlace){NULL});
 	if (leftover == NULL)
 		return;
@@ -312,7 +326,7 @@ static void
 abort_found(const Leftover *sweep, const S3Open *open)
 {
 	JobStore store = {.queue = sweep->queue, .server = sweep->server, .secrets = sweep->secrets};
-	Job job = {.store = &store};
+	Job job = {.store = &store, .owner = sweep->owner};
 
 	(void) create_leftover(&job, open->key, open->id, &sweep->at);
 }
@@ -329,15 +343,42 @@ is_stale(const S3Open *open)
 }
 
 /*
- * Aborts those open uploads of a store that are under our keys and belong to no job.
+ * Sets where the next page of a list begins.  A store that gives the same page
+ * again has no more.
  */
 static void
-take_list(const Leftover *sweep, const HttpReply *reply)
+set_page(Leftover *sweep, const S3Upload *after)
+{
+	const S3Upload before = sweep->after;
+	MemoryContext caller = MemoryContextSwitchTo(sweep->context);
+	bool is_same = before.key != NULL && after->key != NULL &&
+				   strcmp(before.key, after->key) == 0 &&
+				   strcmp(before.id ? before.id : "", after->id ? after->id : "") == 0;
+
+	sweep->after = (S3Upload){NULL};
+	if (!is_same && ++sweep->pages < MAX_PAGES)
+		sweep->after = (S3Upload){copy_text(after->key), copy_text(after->id)};
+	if (sweep->after.key == NULL)
+		sweep->pages = 0;
+	MemoryContextSwitchTo(caller);
+	if (before.key != NULL)
+		pfree(unconstify(char *, before.key));
+	if (before.id != NULL)
+		pfree(unconstify(char *, before.id));
+}
+
+/*
+ * Aborts those open uploads of a page of a list that are under our keys and
+ * belong to no job.
+ */
+static void
+take_list(Leftover *sweep, const HttpReply *reply)
 {
 	const char *pattern = sweep->server->options.key;
+	S3Upload after;
 	ListCell *cell;
 
-	foreach(cell, s3upload_read_open(reply))
+	foreach(cell, s3upload_read_open(reply, &after))
 	{
 		const S3Open *open = lfirst(cell);
 
@@ -347,6 +388,17 @@ take_list(const Leftover *sweep, const HttpReply *reply)
 		trace("upload of %s was left open, and is aborted", trace_name(open->key));
 		abort_found(sweep, open);
 	}
+	set_page(sweep, &after);
+}
+
+/*
+ * True if a leftover asks for another page, and there may be no room for what
+ * that brings.
+ */
+static bool
+is_crowded(const Leftover *leftover)
+{
+	return leftover->after.key != NULL && n_leftovers + PAGE > MAX_LEFTOVERS;
 }
 
 /* ---------- calls ---------- */
@@ -374,8 +426,8 @@ build_request(void *arg)
 
 	if (!is_home(leftover))
 		source.options = storeplace_options(source.options, &leftover->at);
-	call->http =
-		leftover->id ? s3upload_abort(&source, &upload) : s3upload_list(&source, leftover->key);
+	call->http = leftover->id ? s3upload_abort(&source, &upload)
+							  : s3upload_list(&source, leftover->key, &leftover->after);
 	call->transfer = http_start(call->http, &leftover->meter, call->context, call);
 }
 
@@ -392,12 +444,36 @@ note_failure(Leftover *leftover)
 		leftover->again_at = clock_mono() + backoff_delay(&again, leftover->failures - 1) * 1000;
 }
 
+/*
+ * Reads the secrets of a leftover (arg) again, if its store is still there.
+ * Call it in a transaction.
+ */
+static void
+read_secrets(void *arg)
+{
+	Leftover *leftover = arg;
+	MemoryContext caller = MemoryContextSwitchTo(leftover->context);
+	MappingOptions secrets = {0};
+	ServerComplaint complaint;
+	Server *server = server_get(NameStr(leftover->queue->name), &complaint);
+
+	/* if they cannot be read, keep the old ones */
+	if (server != NULL && server->oid == leftover->server->oid &&
+		server_check_role(server, leftover->owner, &complaint) &&
+		server_read_secrets(server, leftover->owner, &secrets, &complaint))
+		leftover->secrets = secrets;
+	leftover->secrets_generation = server_generation();
+	MemoryContextSwitchTo(caller);
+}
+
 static void
 begin_call(Leftover *leftover, MonoTime now)
 {
 	Call *call = &leftover->call;
 	ErrorData *error;
 
+	if (leftover->secrets_generation != server_generation())
+		calls_transact(read_secrets, leftover);
 	leftover->place = limits_take(&leftover->queue->limits, now);
 	limits_started(&leftover->place);
 	call->step = STEP_PART;
@@ -431,7 +507,9 @@ leftover_work(MonoTime now)
 			break;
 		if (leftover->call.transfer != NULL || leftover->again_at > now)
 			continue;
-		if (limits_room(&leftover->queue->limits, now) > 0)
+		if (is_crowded(leftover))
+			leftover->again_at = now + CROWDED_US;
+		else if (limits_room(&leftover->queue->limits, now) > 0)
 			begin_call(leftover, now);
 		else if (leftover->queue->limits.server == NULL)
 			note_failure(leftover); /* dropped, or not looked up yet */
@@ -493,17 +571,23 @@ leftover_answered(Call *call, HttpReply *reply)
 	call->transfer = NULL;
 	n_calls--;
 	words_mask_reply(call->http, reply);
+	if (reply->status == 401 || reply->status == 403)
+		leftover->secrets_generation = 0;
 	if (is_home(leftover))
 		limits_note(&leftover->place,
 					&(CallEnd){.outcome = limits_outcome(reply), .error = reply->error_text},
 					clock_mono());
 	limits_leave(&leftover->place);
-	if (is_done && leftover->id == NULL && !runs_again(leftover))
-		(void) calls_run(call, take_reply, &taking, &error);
+	if (is_done && leftover->id == NULL && runs_again(leftover))
+		set_page(leftover, &(S3Upload){NULL});
+	else if (is_done && leftover->id == NULL)
+		is_done = calls_run(call, take_reply, &taking, &error);
 	MemoryContextDelete(call->context);
 	call->context = NULL;
 	call->http = NULL;
-	if (is_done && leftover->words.of_job)
+	if (is_done && leftover->after.key != NULL)
+		leftover->failures = 0; /* there is another page */
+	else if (is_done && leftover->words.of_job)
 		end_look(leftover);
 	else if (is_done || (reply->error == HTTP_OK && reply->status == 404))
 		free_leftover(leftover);

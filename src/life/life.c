@@ -35,6 +35,7 @@
 #include "life/postponed.h"
 #include "life/pour.h"
 #include "life/store.h"
+#include "life/sweeps.h"
 #include "life/traced.h"
 #include "life/upload.h"
 #include "life/verdict.h"
@@ -315,6 +316,7 @@ life_wake(MonoTime now)
 	Job *job;
 
 	life_wake_due(now);
+	sweeps_work(now);
 	while ((job = asking_next(now)) != NULL)
 		drive_marked(job, admit_step);
 }
@@ -400,6 +402,7 @@ life_next_wake(MonoTime now)
 	MonoTime next = asking_next_time(now);
 	MonoTime leftover_due = leftover_next();
 
+	schedule_note_time(&next, sweeps_next());
 	if (job != NULL)
 		schedule_note_time(&next, job->wake_at);
 	if (leftover_due != 0)

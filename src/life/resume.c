@@ -90,11 +90,12 @@ fail_resumed(Job *job)
 	job->verdict->result = job->remote.answer;
 	if (job->remote.answer != NULL)
 		return next_fail(job,
-						 psprintf("%s The answer that had come is in the column result: look there before you call genjob.retry().",
-								  job->complaint));
+						 psprintf("%s The answer that had come is in the column result: look there before you call genjob.retry().%s",
+								  job->complaint, store_describe_left_parts(job)));
 	return next_fail(job,
-					 psprintf("%s The prediction %s may still run and cost money: look for it at the provider before you call genjob.retry().",
-							  job->complaint, job->remote.id ? job->remote.id : ""));
+					 psprintf("%s The prediction %s may still run and cost money: look for it at the provider before you call genjob.retry().%s",
+							  job->complaint, job->remote.id ? job->remote.id : "",
+							  store_describe_left_parts(job)));
 }
 
 /*

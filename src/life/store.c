@@ -239,10 +239,10 @@ wait_for_place(Job *job)
  * Returns a sentence after a blank that says which parts stay in the store, if
  * nobody can call it any more to abort them; else "".
  */
-static const char *
-describe_left_parts(const Job *job)
+const char *
+store_describe_left_parts(const Job *job)
 {
-	if (job->store->server != NULL || job->remote.uploads == NULL)
+	if ((job->store != NULL && job->store->server != NULL) || job->remote.uploads == NULL)
 		return "";
 	return psprintf(" Parts of outputs stay in the store, which may cost money: abort there %s.",
 					openupload_describe(job->remote.uploads));
@@ -257,7 +257,8 @@ fail_outputs(Job *job, const char *why)
 	job->store->gave_up = true;
 	return next_fail(job,
 					 psprintf("the outputs could not be put into the store \"%s\": %s They are in gen_outputs.data: when the store works again, copy them into it with jobs of that server. Do not use genjob.retry(): it would pay again.%s",
-							  NameStr(job->store->queue->name), why, describe_left_parts(job)));
+							  NameStr(job->store->queue->name), why,
+							  store_describe_left_parts(job)));
 }
 
 /*

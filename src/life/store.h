@@ -83,6 +83,7 @@ extern bool store_bears(Job *job, const char *why, bool is_refused);
 extern int64 store_note_loss(Job *job, const char *why);
 extern int64 store_pause(const Job *job);
 extern char *store_describe_refusal(const Job *job, const char *why);
+extern const char *store_describe_left_parts(const Job *job);
 extern void store_note_success(Job *job);
 extern char *store_key(const Job *job, const Output *output);
 extern int store_ordinal(const Job *job, const Output *output);

@@ -8,5 +8,7 @@
 #include "life/job.h"
 
 extern void sweeps_note_store(const Job *job);
+extern void sweeps_work(MonoTime now);
+extern MonoTime sweeps_next(void);
 
 #endif /* GENJOB_SWEEPS_H */

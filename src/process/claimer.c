@@ -476,6 +476,9 @@ claimer_start(void)
 			life_start(job);
 	}
 	start_answered();
+	/* this process must read what no other one can, as of a server that was dropped */
+	if (queue_has_new_orphans())
+		claimer.orphans_at = Min(claimer.orphans_at, clock_mono());
 }
 
 /*

@@ -107,14 +107,14 @@ transaction_deadline(void)
 }
 
 /*
- * Reads a job's secrets again, before a call; the old ones stay if that fails.
+ * Reads secrets again, before a call; the old ones stay if that fails.
  */
 static void
-read_secrets(Job *job)
+read_secrets(void (*read)(void *arg), void *arg)
 {
 	ErrorData *error;
 
-	if (!queue_transact("reading secrets", calls_read_secrets, job, &error))
+	if (!queue_transact("reading secrets", read, arg, &error))
 		trouble_show(TROUBLE_SECRETS, error);
 }
 

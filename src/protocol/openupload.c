@@ -171,6 +171,22 @@ openupload_remove(const char *uploads, int ordinal)
 }
 
 /*
+ * Returns the upload that an entry names, palloc'd; NULL if it names none.
+ */
+static OpenUpload *
+read_entry(const cJSON *entry)
+{
+	OpenUpload *upload = palloc0(sizeof(OpenUpload));
+
+	upload->ordinal = ordinal_of(entry);
+	upload->key = text_of(entry, "key");
+	upload->id = text_of(entry, "id");
+	upload->mark = text_of(entry, "mark");
+	upload->at = place_of(entry);
+	return upload->key != NULL && upload->id != NULL ? upload : NULL;
+}
+
+/*
  * Returns the upload of an output, palloc'd; NULL if there is none, or it
  * cannot be continued.
  */
@@ -178,16 +194,27 @@ OpenUpload *
 openupload_find(const char *uploads, int ordinal)
 {
 	const cJSON *entry = entry_of(parse_uploads(uploads), ordinal);
-	OpenUpload *upload = palloc0(sizeof(OpenUpload));
 
-	if (entry == NULL)
-		return NULL;
-	upload->ordinal = ordinal;
-	upload->key = text_of(entry, "key");
-	upload->id = text_of(entry, "id");
-	upload->mark = text_of(entry, "mark");
-	upload->at = place_of(entry);
-	return upload->key != NULL && upload->id != NULL ? upload : NULL;
+	return entry != NULL ? read_entry(entry) : NULL;
+}
+
+/*
+ * Returns all uploads that can be named, of OpenUpload, palloc'd.
+ */
+List *
+openupload_list(const char *uploads)
+{
+	const cJSON *entry;
+	List *list = NIL;
+
+	for (entry = parse_uploads(uploads)->child; entry != NULL; entry = entry->next)
+	{
+		OpenUpload *upload = read_entry(entry);
+
+		if (upload != NULL)
+			list = lappend(list, upload);
+	}
+	return list;
 }
 
 /*
@@ -211,21 +238,16 @@ openupload_is_proven(const char *uploads, int ordinal, const char *secret)
 char *
 openupload_describe(const char *uploads)
 {
-	const cJSON *json = parse_uploads(uploads);
-	const cJSON *entry;
 	StringInfoData list;
+	ListCell *cell;
 
 	initStringInfo(&list);
-	for (entry = json->child; entry != NULL; entry = entry->next)
+	foreach(cell, openupload_list(uploads))
 	{
-		StorePlace place = place_of(entry);
-		char *key = text_of(entry, "key");
-		char *id = text_of(entry, "id");
+		const OpenUpload *upload = lfirst(cell);
 
-		if (key == NULL || id == NULL)
-			continue;
 		appendStringInfo(&list, "%ss3://%s/%s (upload %s)", list.len > 0 ? ", " : "",
-						 place.bucket ? place.bucket : "...", key, id);
+						 upload->at.bucket ? upload->at.bucket : "...", upload->key, upload->id);
 	}
 	return list.data;
 }

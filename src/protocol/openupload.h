@@ -5,6 +5,8 @@
 #ifndef GENJOB_OPENUPLOAD_H
 #define GENJOB_OPENUPLOAD_H
 
+#include "nodes/pg_list.h"
+
 #include "server/storeplace.h"
 
 /* The upload of one output.  Text is UTF-8. */
@@ -20,6 +22,7 @@ typedef struct OpenUpload
 extern char *openupload_set(const char *uploads, const OpenUpload *upload, const char *secret);
 extern char *openupload_remove(const char *uploads, int ordinal);
 extern OpenUpload *openupload_find(const char *uploads, int ordinal);
+extern List *openupload_list(const char *uploads);
 extern bool openupload_is_proven(const char *uploads, int ordinal, const char *secret);
 extern char *openupload_describe(const char *uploads);
 

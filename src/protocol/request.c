@@ -340,6 +340,8 @@ request_build(const RequestSource *source)
 	if (target.object != NULL)
 		http->object = pstrdup(target.object);
 	http->keeps_path = options->preset->is_store;
+	/* a store's calls may be repeated, and cost nothing */
+	http->is_sent_once = !options->preset->is_store;
 	http->names_model = names_model;
 	take_body(http, &target.body);
 	headers_set_all(http, source, &target.body);
@@ -451,6 +453,8 @@ request_follow(const RequestSource *source, const Remote *remote, const Address 
 		return NULL;
 	http = request_begin(source->options, address->method, url,
 						 Min(source->options->timeout, FOLLOW_TIMEOUT_MS));
+	/* the second cancel of what has no name would reach the server's next job */
+	http->is_sent_once = strcmp(address->method, "GET") != 0;
 	/*
 	 * without a body, libcurl would say that it sends a form, which some
 	 * servers refuse

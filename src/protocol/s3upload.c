@@ -70,6 +70,7 @@ s3upload_begin(const RequestSource *source, const char *key, const char *content
 {
 	HttpRequest *http = begin_request(source, "POST", key, "uploads=");
 
+	http->is_sent_once = true; /* nobody would know the id of the first upload */
 	headers_set(http, "Content-Type", pstrdup(content_type), NULL);
 	headers_set_list(http, s3_put_headers(source->options));
 	return signed_by(source, http);
@@ -175,18 +176,26 @@ s3upload_list_parts(const RequestSource *source, const S3Upload *upload, int aft
 }
 
 /*
- * Returns the request for a list of the open uploads with keys that begin with
- * prefix: the first thousand.
+ * Returns the request for a page of the open uploads whose keys begin with
+ * prefix: those behind *after, or, if that has no key, the first.
  */
 HttpRequest *
-s3upload_list(const RequestSource *source, const char *prefix)
+s3upload_list(const RequestSource *source, const char *prefix, const S3Upload *after)
 {
 	const ServerOptions *options = source->options;
-	char *url =
-		psprintf("%s?encoding-type=url&max-uploads=%d&prefix=%s&uploads=", s3_bucket_url(options),
-				 MAX_LISTED, grammar_percent_encode(prefix, ""));
-	HttpRequest *http = request_begin(options, "GET", url, Min(options->timeout, ASK_TIMEOUT_MS));
+	StringInfoData url;
+	HttpRequest *http;
 
+	initStringInfo(&url);
+	appendStringInfo(&url, "%s?encoding-type=url", s3_bucket_url(options));
+	if (after->key != NULL)
+		appendStringInfo(&url, "&key-marker=%s", grammar_percent_encode(after->key, ""));
+	appendStringInfo(&url, "&max-uploads=%d&prefix=%s", MAX_LISTED,
+					 grammar_percent_encode(prefix, ""));
+	if (after->key != NULL && after->id != NULL)
+		appendStringInfo(&url, "&upload-id-marker=%s", grammar_percent_encode(after->id, ""));
+	appendStringInfoString(&url, "&uploads=");
+	http = request_begin(options, "GET", url.data, Min(options->timeout, ASK_TIMEOUT_MS));
 	http->max_response = Min(http->max_response, MAX_ANSWER);
 	headers_set_server(http, source);
 	return signed_by(source, http);
@@ -351,6 +360,17 @@ read_time(const char *text)
 	return time > 0 ? (int64) time : 0;
 }
 
+/*
+ * Returns a key that can be sent again; NULL if it cannot.
+ */
+static char *
+sound_key(char *key, bool is_encoded)
+{
+	if (key != NULL && is_encoded)
+		key = s3_decode_key(key);
+	return key != NULL && *key != '\0' && strlen(key) <= KEY_MAX ? key : NULL;
+}
+
 static void
 read_open(Xml *xml, bool is_encoded, List **uploads)
 {
@@ -363,11 +383,7 @@ read_open(Xml *xml, bool is_encoded, List **uploads)
 		if (piece != XML_OPEN)
 			continue;
 		if (open->key == NULL && strcmp(xml->name, "Key") == 0)
-		{
-			open->key = xml_value(xml);
-			if (is_encoded)
-				open->key = s3_decode_key(open->key);
-		}
+			open->key = sound_key(xml_value(xml), is_encoded);
 		else if (open->id == NULL && strcmp(xml->name, "UploadId") == 0)
 			open->id = sound_id(xml_value(xml));
 		else if (open->begun_unix == 0 && strcmp(xml->name, "Initiated") == 0)
@@ -375,27 +391,57 @@ read_open(Xml *xml, bool is_encoded, List **uploads)
 		else
 			xml_skip(xml);
 	}
-	if (open->key != NULL && *open->key != '\0' && strlen(open->key) <= KEY_MAX && open->id != NULL)
+	if (open->key != NULL && open->id != NULL)
 		*uploads = lappend(*uploads, open);
 }
 
 /*
- * Returns the uploads of a list, of S3Open, palloc'd.
+ * Returns where the next page of a list begins: behind the last upload, or
+ * where the store says.  Swift does not encode the key that it gives for this,
+ * and gives none if the page has one upload.
+ */
+static S3Upload
+next_page(List *uploads, char *key, char *id, bool is_encoded)
+{
+	const S3Open *last = uploads != NIL ? llast(uploads) : NULL;
+
+	id = sound_id(id);
+	if (last != NULL && (id == NULL || strcmp(id, last->id) == 0))
+		return (S3Upload){last->key, last->id};
+	return (S3Upload){sound_key(key, is_encoded), id};
+}
+
+/*
+ * Returns the uploads of a list, of S3Open, palloc'd.  *after: where the next
+ * page begins, palloc'd; without a key if there is none.
  */
 List *
-s3upload_read_open(const HttpReply *reply)
+s3upload_read_open(const HttpReply *reply, S3Upload *after)
 {
 	bool is_encoded = s3_keys_are_encoded(reply);
+	bool is_cut = false;
 	List *uploads = NIL;
+	char *key = NULL;
+	char *id = NULL;
 	XmlPiece piece;
 	Xml xml;
 
 	xml_begin(&xml, reply->body->data, reply->body->len);
 	while ((piece = xml_next(&xml)) != XML_END && list_length(uploads) < MAX_LISTED)
 	{
-		if (piece == XML_OPEN && xml.depth >= 2 && strcmp(xml.name, "Upload") == 0)
+		if (piece != XML_OPEN || xml.depth < 2)
+			continue;
+		if (strcmp(xml.name, "Upload") == 0)
 			read_open(&xml, is_encoded, &uploads);
+		else if (!is_cut && strcmp(xml.name, "IsTruncated") == 0)
+			is_cut = strcmp(xml_value(&xml), "true") == 0;
+		else if (key == NULL && strcmp(xml.name, "NextKeyMarker") == 0)
+			key = xml_value(&xml);
+		else if (id == NULL && strcmp(xml.name, "NextUploadIdMarker") == 0)
+			id = xml_value(&xml);
 	}
+	is_cut |= list_length(uploads) == MAX_LISTED;
+	*after = is_cut ? next_page(uploads, key, id, is_encoded) : (S3Upload){NULL};
 	return uploads;
 }
 

@@ -42,14 +42,15 @@ extern HttpRequest *s3upload_complete(const RequestSource *source, const S3Uploa
 extern HttpRequest *s3upload_abort(const RequestSource *source, const S3Upload *upload);
 extern HttpRequest *s3upload_list_parts(const RequestSource *source, const S3Upload *upload,
 										int after);
-extern HttpRequest *s3upload_list(const RequestSource *source, const char *prefix);
+extern HttpRequest *s3upload_list(const RequestSource *source, const char *prefix,
+								  const S3Upload *after);
 extern HttpRequest *s3upload_head(const RequestSource *source, const char *key);
 
 extern char *s3upload_read_id(const HttpReply *reply);
 extern char *s3upload_read_code(const HttpReply *reply);
 extern bool s3upload_read_completed(const HttpReply *reply, char **etag);
 extern List *s3upload_read_parts(const HttpReply *reply, int *after);
-extern List *s3upload_read_open(const HttpReply *reply);
+extern List *s3upload_read_open(const HttpReply *reply, S3Upload *after);
 extern int64 s3upload_read_age(const HttpReply *reply);
 extern int64 s3upload_read_length(const HttpReply *reply);
 

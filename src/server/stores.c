@@ -42,8 +42,8 @@ has_bucket(const Server *server, const char *bucket)
 /*
  * Returns the names of all foreign servers, sorted.
  */
-static List *
-list_servers(void)
+List *
+stores_list_servers(void)
 {
 	Relation relation = table_open(ForeignServerRelationId, AccessShareLock);
 	SysScanDesc scan = systable_beginscan(relation, ForeignServerNameIndexId, true, NULL, 0, NULL);
@@ -90,7 +90,7 @@ find_by_bucket(const char *bucket, Oid role, bool is_trusted, Server **other)
 	ListCell *cell;
 
 	*other = NULL;
-	foreach(cell, list_servers())
+	foreach(cell, stores_list_servers())
 	{
 		Server *server = server_get(lfirst(cell), &ignored);
 

@@ -5,9 +5,12 @@
 #ifndef GENJOB_STORES_H
 #define GENJOB_STORES_H
 
+#include "nodes/pg_list.h"
+
 #include "server/server.h"
 
 extern bool stores_split_url(const char *url, char **bucket, char **key);
+extern List *stores_list_servers(void);
 extern Server *stores_of(const Server *server, Oid role, ServerComplaint *complaint);
 extern Server *stores_find(const char *bucket, const char *name, Oid role,
 						   ServerComplaint *complaint);

@@ -12,6 +12,8 @@ bucket is there. Objects stay in FOLDER for the next start; uploads do not.
                     {"parts": N} has every open upload have so many parts of 8 MB, whatever was sent;
                     {"part_tag": TEXT} is the ETag of parts from now on, with its quotation marks;
                     {"begun": SECONDS} is how long ago each open upload was begun, as a list says;
+                    {"key": ID} refuses calls that are not signed with this access_key_id, null ends that;
+                    {"page": N} has a list of open uploads give so many at a time;
                     {"rules": [RULE, ...]} answers calls, see below
     GET /_log       what has been asked, a line for each: METHOD, path with query, status
     GET /_headers   the headers of the last PUT of an object, as JSON; GET /_read those of the last GET or HEAD
@@ -41,7 +43,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 lock = threading.Lock()
 knobs = {'refuse': None, 'skew': 0, 'delay': 0, 'part_delay': 0, 'tag': None, 'parts': 0, 'values': 0, 'rules': [],
-         'part_tag': None, 'begun': 0}
+         'part_tag': None, 'begun': 0, 'page': 1000,
+         'key': None}
 objects = {}
 made = {}  # of objects since the start: bytes, when
 uploads = {}
@@ -128,6 +131,8 @@ class Store(BaseHTTPRequestHandler):
             return self.answer(200, json.dumps(last_put if path == '/_headers' else last_read).encode())
         if knobs['refuse']:
             return self.refuse(*knobs['refuse'])
+        if knobs['key'] and 'Credential=%s/' % knobs['key'] not in self.headers.get('Authorization', ''):
+            return self.refuse(403, 'InvalidAccessKeyId')
         self.rule = self.find_rule()
         if self.rule is not None and not self.rule.get('does'):
             return self.answer(200)
@@ -170,15 +175,20 @@ class Store(BaseHTTPRequestHandler):
         objects.pop(key, None)
         return self.answer(204)
 
-    def list_uploads(self, bucket, prefix):
+    def list_uploads(self, bucket, arguments):
         then = datetime.datetime.fromtimestamp(time.time() - knobs['begun'], datetime.timezone.utc).strftime('%Y-%m-%dT%H:%M:%SZ')
         start = bucket.rstrip('/') + '/'
+        marker = (arguments.get('key-marker', ''), arguments.get('upload-id-marker', ''))
         with lock:
-            found = ''.join('<Upload><Key>%s</Key><UploadId>%s</UploadId><Initiated>%s</Initiated></Upload>'
-                            % (key[len(start):], number, then)
-                            for number, key in keys.items() if key.startswith(start + prefix))
-        return self.answer(200, ('<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>%s</ListMultipartUploadsResult>'
-                                 % found).encode())
+            found = sorted((key[len(start):], number) for number, key in keys.items()
+                           if key.startswith(start + arguments.get('prefix', '')))
+        found = [one for one in found if one > marker and (marker[1] or one[0] != marker[0])]
+        page = found[:knobs['page']]
+        text = ''.join('<Upload><Key>%s</Key><UploadId>%s</UploadId><Initiated>%s</Initiated></Upload>' % (*one, then) for one in page)
+        if len(page) < len(found):
+            text = '<NextKeyMarker>%s</NextKeyMarker><NextUploadIdMarker>%s</NextUploadIdMarker>' % page[-1] + text
+        return self.answer(200, ('<ListMultipartUploadsResult><IsTruncated>%s</IsTruncated>%s</ListMultipartUploadsResult>'
+                                 % ('true' if len(page) < len(found) else 'false', text)).encode())
 
     def upload(self, key, arguments, body):
         number = arguments.get('uploadId')
@@ -191,7 +201,7 @@ class Store(BaseHTTPRequestHandler):
             return self.answer(200, ('<InitiateMultipartUploadResult><UploadId>%s</UploadId></InitiateMultipartUploadResult>'
                                      % number).encode())
         if self.command == 'GET' and 'uploads' in arguments:
-            return self.list_uploads(key, arguments.get('prefix', ''))
+            return self.list_uploads(key, arguments)
         if keys.get(number) != key:
             return self.refuse(404, 'NoSuchUpload')
         parts = uploads[number]

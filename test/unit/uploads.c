@@ -80,11 +80,14 @@ test_parts(void)
 static void
 test_open(void)
 {
-	List *uploads = s3upload_read_open(answer(
-		"<R><Prefix>p</Prefix><EncodingType>url</EncodingType>"
-		"<Upload><Key>a%2Fb+c%C3%BC</Key><UploadId>i</UploadId><Initiated>2026-11-26T10:20:30.000Z</Initiated></Upload>"
-		"<Upload><Key>d</Key><UploadId>j</UploadId><Initiated>yesterday</Initiated></Upload>"
-		"<Upload><Key></Key><UploadId>k</UploadId></Upload><Upload><Key>e</Key></Upload></R>"));
+	S3Upload after;
+	List *uploads = s3upload_read_open(
+		answer(
+			"<R><Prefix>p</Prefix><EncodingType>url</EncodingType>"
+			"<Upload><Key>a%2Fb+c%C3%BC</Key><UploadId>i</UploadId><Initiated>2026-11-26T10:20:30.000Z</Initiated></Upload>"
+			"<Upload><Key>d</Key><UploadId>j</UploadId><Initiated>yesterday</Initiated></Upload>"
+			"<Upload><Key></Key><UploadId>k</UploadId></Upload><Upload><Key>e</Key></Upload></R>"),
+		&after);
 	const S3Open *open;
 
 	unit_is_int(list_length(uploads), 2, "uploads that can be named");
@@ -93,6 +96,45 @@ test_open(void)
 	unit_is_text(open->id, "i", "... its id");
 	unit_is_int(open->begun_unix, 1795688430, "... when it was begun");
 	unit_is_int(((S3Open *) lsecond(uploads))->begun_unix, 0, "what is no time is not known");
+	unit_is_text(after.key, NULL, "nothing is behind them");
+}
+
+/*
+ * Fails unless the list of these words continues behind key and id.
+ */
+static void
+is_behind(const char *words, const char *key, const char *id, const char *name)
+{
+	S3Upload after;
+
+	(void) s3upload_read_open(answer(psprintf("<R>%s</R>", words)), &after);
+	unit_is_text(after.key, key, psprintf("%s: the key", name));
+	unit_is_text(after.id, id, psprintf("%s: the id", name));
+}
+
+static void
+test_pages(void)
+{
+	const char *last = "<Upload><Key>a%2Fb%2525</Key><UploadId>i</UploadId></Upload>";
+	const char *cut = "<EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>";
+
+	is_behind(psprintf("%s<NextKeyMarker>a%%2Fz</NextKeyMarker>"
+					   "<NextUploadIdMarker>z</NextUploadIdMarker>%s",
+					   cut, last),
+			  "a/z", "z", "where the store says");
+	is_behind(psprintf("%s<NextKeyMarker>a/b%%25</NextKeyMarker>"
+					   "<NextUploadIdMarker>i</NextUploadIdMarker>%s",
+					   cut, last),
+			  "a/b%25", "i", "a key that is not encoded there");
+	is_behind(psprintf("%s<NextKeyMarker></NextKeyMarker><NextUploadIdMarker/>%s", cut, last),
+			  "a/b%25", "i", "a store that does not say");
+	is_behind(psprintf("%s<NextKeyMarker>k</NextKeyMarker>", cut), "k", NULL,
+			  "a page without uploads");
+	is_behind(cut, NULL, NULL, "a list that ends in nothing");
+	is_behind(psprintf("<NextKeyMarker>k</NextKeyMarker>"
+					   "<NextUploadIdMarker>z</NextUploadIdMarker>%s",
+					   last),
+			  NULL, NULL, "a list that is not cut");
 }
 
 static void
@@ -178,6 +220,7 @@ unit_run(void)
 	test_completed();
 	test_parts();
 	test_open();
+	test_pages();
 	test_objects();
 	test_rows();
 }

@@ -31,6 +31,7 @@ read_answers(const HttpReply *reply)
 	char *id = s3upload_read_id(reply);
 	char *etag;
 	int after;
+	S3Upload behind;
 	ListCell *cell;
 
 	if (id != NULL)
@@ -47,13 +48,17 @@ read_answers(const HttpReply *reply)
 		must_be_utf8(part->etag, "an ETag");
 	}
 	must_be(after >= 0 && after < S3_MAX_PARTS, "the rest is within bounds", NULL);
-	foreach(cell, s3upload_read_open(reply))
+	foreach(cell, s3upload_read_open(reply, &behind))
 	{
 		const S3Open *open = lfirst(cell);
 
 		must_be_utf8(open->key, "a key");
 		must_be_sendable(open->id);
 	}
+	if (behind.key != NULL)
+		must_be_utf8(behind.key, "a key");
+	if (behind.id != NULL)
+		must_be_sendable(behind.id);
 }
 
 FUZZ_HARNESS(uploads)
