@@ -647,7 +647,7 @@ BEGIN
 			-- one that succeeded before the job ended has deleted what an earlier attempt had put there
 			DELETE FROM @extschema@.gen_jobs WHERE id = item.id;
 			INSERT INTO @extschema@.gen_jobs (server, request, owner, tenant, request_id) VALUES (item.store,
-				jsonb_build_object('delete', regexp_replace(item.url, '^s3://[^/]*/', '')), item.owner,
+				jsonb_build_object('delete', regexp_replace(item.url, '^s3://[^/]*/', ''), 'bucket', split_part(item.url, '/', 3)), item.owner,
 				'genjob.purge', item.request_id);
 			ordered := ordered + 1;
 		END IF;
@@ -693,6 +693,14 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'older_than is negative',
 			HINT = 'Say how long ago jobs must have ended; 0 means all ended jobs.';
 	END IF;
+	IF NOT EXISTS (SELECT FROM pg_foreign_server s WHERE s.srvname = purge.server COLLATE "C")
+		AND NOT EXISTS (SELECT FROM @extschema@.gen_jobs j WHERE j.server = purge.server) THEN
+		RAISE WARNING USING MESSAGE = format('server "%s" does not exist, and you see no job of it', server),
+			HINT = 'Look in genjob.servers for its name.';
+		RETURN 0;
+	END IF;
+	-- no timestamp is as old as some intervals are long
+	older_than := least(older_than, '6000 years');
 	FOR batch IN
 		SELECT array_agg(o.id) FROM (SELECT j.id, row_number() OVER (ORDER BY j.id) AS n FROM @extschema@.gen_jobs j
 			WHERE j.server = purge.server AND j.state IN ('succeeded', 'failed', 'cancelled') AND j.finished_at < now() - older_than) o
