@@ -60,7 +60,9 @@ BEGIN
 	FOR item IN
 		SELECT o.url, o.store, j.owner, d.id, d.state, d.error, format('genjob.purge %s %s', o.job_id, o.ordinal) AS request_id,
 				d.finished_at + least(d.finished_at - d.created_at + interval '5 s', interval '6 h') AS again_at,
-				genjob.store_trouble(o.url, o.store, o.store_oid, j.owner) AS trouble
+				CASE WHEN j.claimed_elsewhere THEN format('job %s ended in another database, which may still need the object.'
+					' If it is gone, UPDATE gen_jobs SET claimed_elsewhere = false WHERE state = %L AND claimed_elsewhere.', j.id, j.state)
+					ELSE genjob.store_trouble(o.url, o.store, o.store_oid, j.owner) END AS trouble
 			FROM unnest(jobs) AS g (id) JOIN @extschema@.gen_jobs j ON j.id = g.id AND j.state = ANY (ended)
 			JOIN @extschema@.gen_outputs o ON o.job_id = j.id AND o.url IS NOT NULL
 			LEFT JOIN @extschema@.gen_jobs d ON d.owner = j.owner AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal)

@@ -144,7 +144,7 @@ COMMENT ON COLUMN @extschema@.gen_jobs.depth IS 'how many hand-overs by on_succe
 COMMENT ON COLUMN @extschema@.gen_jobs.follow_up IS 'which of notify, hand_over and on_done the dispatcher still has to do after the end of the job';
 COMMENT ON COLUMN @extschema@.gen_jobs.unknown_ends IS 'calls with unknown outcome that were, or will be, repeated: you may have paid for each in addition to the last';
 COMMENT ON COLUMN @extschema@.gen_jobs.put_off_since IS 'since when refusals that waiting alone does not fix (quota, billing), or an earlier call that is still at work, have delayed the job';
-COMMENT ON COLUMN @extschema@.gen_jobs.claimed_elsewhere IS 'another cluster claimed the job, or a restored dump had it as running: no call is sent until a dispatcher here has claimed it';
+COMMENT ON COLUMN @extschema@.gen_jobs.claimed_elsewhere IS 'another cluster or database claimed the job (replication or a dump brought it): no call is sent until a dispatcher here has claimed it; if it has ended, retention deletes none of its objects';
 COMMENT ON COLUMN @extschema@.gen_jobs.refers IS 'jobs whose outputs or results the request refers to, by id or by the URL of an object';
 COMMENT ON COLUMN @extschema@.gen_jobs.retained IS 'false: the job succeeded while its server had no option retention, and is not in the index gen_jobs_ended; genjob sets it to true when the server gets the option';
 

@@ -254,7 +254,7 @@ COMMENT ON COLUMN @extschema@.gen_jobs.depth IS 'how many hand-overs by on_succe
 COMMENT ON COLUMN @extschema@.gen_jobs.follow_up IS 'which of notify, hand_over and on_done the dispatcher still has to do after the end of the job';
 COMMENT ON COLUMN @extschema@.gen_jobs.unknown_ends IS 'calls with unknown outcome that were, or will be, repeated: you may have paid for each in addition to the last';
 COMMENT ON COLUMN @extschema@.gen_jobs.put_off_since IS 'since when refusals that waiting alone does not fix (quota, billing), or an earlier call that is still at work, have delayed the job';
-COMMENT ON COLUMN @extschema@.gen_jobs.claimed_elsewhere IS 'another cluster claimed the job, or a restored dump had it as running: no call is sent until a dispatcher here has claimed it';
+COMMENT ON COLUMN @extschema@.gen_jobs.claimed_elsewhere IS 'another cluster or database claimed the job (replication or a dump brought it): no call is sent until a dispatcher here has claimed it; if it has ended, retention deletes none of its objects';
 COMMENT ON COLUMN @extschema@.gen_jobs.refers IS 'jobs whose outputs or results the request refers to, by id or by the URL of an object';
 COMMENT ON COLUMN @extschema@.gen_jobs.retained IS 'false: the job succeeded while its server had no option retention, and is not in the index gen_jobs_ended; genjob sets it to true when the server gets the option';
 CREATE INDEX gen_jobs_ended ON @extschema@.gen_jobs (server, state, finished_at, id)
@@ -625,7 +625,9 @@ BEGIN
 	FOR item IN
 		SELECT o.url, o.store, j.owner, d.id, d.state, d.error, format('genjob.purge %s %s', o.job_id, o.ordinal) AS request_id,
 				d.finished_at + least(d.finished_at - d.created_at + interval '5 s', interval '6 h') AS again_at,
-				genjob.store_trouble(o.url, o.store, o.store_oid, j.owner) AS trouble
+				CASE WHEN j.claimed_elsewhere THEN format('job %s ended in another database, which may still need the object.'
+					' If it is gone, UPDATE gen_jobs SET claimed_elsewhere = false WHERE state = %L AND claimed_elsewhere.', j.id, j.state)
+					ELSE genjob.store_trouble(o.url, o.store, o.store_oid, j.owner) END AS trouble
 			FROM unnest(jobs) AS g (id) JOIN @extschema@.gen_jobs j ON j.id = g.id AND j.state = ANY (ended)
 			JOIN @extschema@.gen_outputs o ON o.job_id = j.id AND o.url IS NOT NULL
 			LEFT JOIN @extschema@.gen_jobs d ON d.owner = j.owner AND d.request_id = format('genjob.purge %s %s', o.job_id, o.ordinal)
@@ -645,7 +647,7 @@ BEGIN
 			-- one that succeeded before the job ended has deleted what an earlier attempt had put there
 			DELETE FROM @extschema@.gen_jobs WHERE id = item.id;
 			INSERT INTO @extschema@.gen_jobs (server, request, owner, tenant, request_id) VALUES (item.store,
-				jsonb_build_object('delete', regexp_replace(item.url, '^s3://[^/]*/', '')), item.owner,
+				jsonb_build_object('delete', regexp_replace(item.url, '^s3://[^/]*/', ''), 'bucket', split_part(item.url, '/', 3)), item.owner,
 				'genjob.purge', item.request_id);
 			ordered := ordered + 1;
 		END IF;
@@ -691,6 +693,14 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'older_than is negative',
 			HINT = 'Say how long ago jobs must have ended; 0 means all ended jobs.';
 	END IF;
+	IF NOT EXISTS (SELECT FROM pg_foreign_server s WHERE s.srvname = purge.server COLLATE "C")
+		AND NOT EXISTS (SELECT FROM @extschema@.gen_jobs j WHERE j.server = purge.server) THEN
+		RAISE WARNING USING MESSAGE = format('server "%s" does not exist, and you see no job of it', server),
+			HINT = 'Look in genjob.servers for its name.';
+		RETURN 0;
+	END IF;
+	-- no timestamp is as old as some intervals are long
+	older_than := least(older_than, '6000 years');
 	FOR batch IN
 		SELECT array_agg(o.id) FROM (SELECT j.id, row_number() OVER (ORDER BY j.id) AS n FROM @extschema@.gen_jobs j
 			WHERE j.server = purge.server AND j.state IN ('succeeded', 'failed', 'cancelled') AND j.finished_at < now() - older_than) o

@@ -27,6 +27,7 @@
 #define MAX_DOWNLOAD_FAILURES 5
 #define MAX_REDIRECTS 3
 #define MAX_OUTAGE_US (10 * USECS_PER_MINUTE) /* of the server that has the file */
+#define MAX_POLLING_US (24 * USECS_PER_HOUR)  /* for new links */
 
 static const Backoff try_again = {500, 30000}; /* ms, between two tries */
 
@@ -96,16 +97,39 @@ reuse_outputs(Job *job)
 }
 
 /*
- * Polls the provider once more: a link may have expired, and a new answer has a new link.
+ * True if the provider may have a new link.  If a link has worked, and has
+ * expired since, there may be another one: for a day, as an output waits for
+ * its store.
+ */
+static bool
+may_poll_again(const Job *job)
+{
+	const JobDownload *download = &job->download;
+
+	return verdict_names_prediction(job) && !download->polled_again &&
+		   (download->polls == 0 || clock_mono() < download->polled_first + MAX_POLLING_US);
+}
+
+/*
+ * Polls the provider once more: a link may have expired, and a new answer has
+ * a new link.  Waits longer each time.
  */
 static Next
 poll_again(Job *job)
 {
+	MonoTime now = clock_mono();
+	MonoTime pause = 0;
+
+	if (job->download.polls == 0)
+		job->download.polled_first = now;
+	else
+		pause = backoff_delay(&try_again, job->download.polls - 1) * 1000;
+	job->download.polls++;
 	job->download.polled_again = true;
 	job->download.old_answer = job->verdict;
 	calls_forget(job); /* except the outputs of the verdict */
 	job->verdict = NULL;
-	return next_wait(job->options->protocol.result ? STEP_RESULT : STEP_POLL, clock_mono());
+	return next_wait(job->options->protocol.result ? STEP_RESULT : STEP_POLL, now + pause);
 }
 
 /*
@@ -118,7 +142,7 @@ end_downloads(Job *job)
 	char *faults = missing_describe(job->verdict);
 
 	job->download.redirects = job->download.failures = 0;
-	if (faults != NULL && verdict_names_prediction(job) && !job->download.polled_again)
+	if (faults != NULL && may_poll_again(job))
 		return poll_again(job);
 	if (faults != NULL && job->verdict->error != NULL)
 		faults = psprintf("%s %s", job->verdict->error, faults);
@@ -339,6 +363,7 @@ download_answered(Job *job, HttpReply *reply)
 	{
 		pour_drop(job, true);
 		job->download.failures = job->download.redirects = job->download.furthest = 0;
+		job->download.polled_again = false;
 		return next_call(STEP_DOWNLOAD);
 	}
 	if (verdict->error != NULL)

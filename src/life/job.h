@@ -170,7 +170,9 @@ typedef struct JobDownload
 	MonoTime failing_since; /* the first of them; set if failures > 0 */
 	uint64 furthest;        /* bytes of the present output that a poured download has ever had */
 	int redirects;          /* of the present output */
-	bool polled_again;      /* for a fresh answer, because a link may have expired */
+	bool polled_again;      /* for fresh links, none of which has worked yet */
+	int polls;              /* of them */
+	MonoTime polled_first;  /* the first of them; set if polls > 0 */
 	Verdict *old_answer;    /* the answer before polled_again; or NULL */
 } JobDownload;
 

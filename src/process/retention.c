@@ -510,7 +510,12 @@ batch_failed(Shelf *shelf, const PurgeBatch *batch, const ErrorData *error)
 static void
 batch_work(void *arg)
 {
-	purge_run(arg);
+	PurgeBatch *batch = arg;
+
+	/* a server without jobs has no place for what goes wrong */
+	(void) schedule_queue(batch->server);
+	schedule_refresh();
+	purge_run(batch);
 }
 
 static Shelf *

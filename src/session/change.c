@@ -111,6 +111,17 @@ change_state(const Row *before, Row *row)
 		refuse_transition(row, from, to);
 }
 
+/*
+ * True if the owner of the table says that an ended job of a dump, with its
+ * objects, now belongs here.
+ */
+static bool
+is_adopted(const Row *before, const Row *after, JobColumn column)
+{
+	return column == JOB_CLAIMED_ELSEWHERE && row_has_ended(before) && row_has_ended(after) &&
+		   !after->nulls[column] && !DatumGetBool(after->values[column]);
+}
+
 void
 change_check_columns(const Row *before, const Row *after, bool privileged)
 {
@@ -130,7 +141,8 @@ change_check_columns(const Row *before, const Row *after, bool privileged)
 
 	for (i = 0; i < lengthof(columns); i++)
 	{
-		if (row_column_changed(before, after, columns[i]))
+		if (row_column_changed(before, after, columns[i]) &&
+			!(privileged && is_adopted(before, after, columns[i])))
 			check_refuse_column(after, columns[i], false);
 	}
 	for (i = 0; i < lengthof(of_owner) && !privileged; i++)

@@ -10,6 +10,7 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -263,6 +264,39 @@ take_running(Row *row)
 }
 
 /*
+ * Forgets the uploads that the row's origin has open: that goes on with them.
+ */
+static void
+forget_uploads(Row *row)
+{
+	text *name = cstring_to_text("uploads");
+
+	if (row->nulls[JOB_REMOTE] ||
+		!DatumGetBool(
+			DirectFunctionCall2(jsonb_exists, row->values[JOB_REMOTE], PointerGetDatum(name))))
+		return;
+	row_set(row, JOB_REMOTE,
+			DirectFunctionCall2(jsonb_delete, row->values[JOB_REMOTE], PointerGetDatum(name)));
+}
+
+/*
+ * Takes a row that a dump brings.  What the row's origin has at the provider
+ * and in object stores is not ours: it may still run.
+ */
+static void
+take_dumped(Row *row)
+{
+	if (!row_has_ended(row))
+	{
+		forget_uploads(row);
+		return;
+	}
+	row_set(row, JOB_CLAIMED_ELSEWHERE, BoolGetDatum(true));
+	if (row_state(row) != ROW_SUCCEEDED && !row->nulls[JOB_REMOTE])
+		row_set_null(row, JOB_REMOTE);
+}
+
+/*
  * Checks the state of a new row: it must be queued.  The owner of the table may insert other states, as a restore does.
  */
 void
@@ -299,6 +333,10 @@ check_new_state(Row *row, bool privileged)
 		take_running(row);
 	else if (state == ROW_WAITING && after_is_empty(row) && !row_has_origin())
 		row_set_state(row, ROW_QUEUED);
+	if (row_has_origin() && row_has_ended(row))
+		row_set(row, JOB_CLAIMED_ELSEWHERE, BoolGetDatum(true));
+	else if (!row_has_origin())
+		take_dumped(row);
 }
 
 /*

@@ -11,12 +11,14 @@ A server of large files, for tests. FOLDER/port has its port when it answers.
 OPTIONS, joined by "&":
 
     cut=N       the connection ends after N bytes of each of the first two answers
+    cuts=M      ... of the first M answers
     tag=T       strong (as without it), weak, or none: of its ETag
     whole=1     ranges are not understood
     mute=1      If-Range is not understood, and a rest comes without an ETag
     change=N    from the N-th answer on it is another file, with another ETag
     part=N      the first N answers are the first half of the file, with 206
     chunked=1   how long it is is not told
+    deny=N,M    the N-th answer and the M-th are 403: the link has expired
     rate=N      bytes a second
 """
 import hashlib
@@ -100,8 +102,12 @@ class Files(BaseHTTPRequestHandler):
         condition = self.headers.get('If-Range')
         if asked and 'whole' not in options and ('mute' in options or condition in (None, tag)):
             start = int(asked[len('bytes='):].rstrip('-'))
+        is_denied = str(nth) in options.get('deny', '').split(',')
         with lock:
-            log.append('%s %s %d' % (name, asked or '-', 206 if start else 200))
+            log.append('%s %s %d' % (name, asked or '-', 403 if is_denied else 206 if start else 200))
+        if is_denied:
+            self.send_error(403)
+            return
         if nth <= int(options.get('part', 0)):
             self.send_half(content, size)
             return
@@ -116,7 +122,7 @@ class Files(BaseHTTPRequestHandler):
         else:
             self.send_header('Content-Length', str(size - start))
         self.end_headers()
-        left = int(options['cut']) if 'cut' in options and nth <= 2 else size + 1
+        left = int(options['cut']) if 'cut' in options and nth <= int(options.get('cuts', 2)) else size + 1
         try:
             for piece in pieces(content, start, size):
                 piece = piece[:left]

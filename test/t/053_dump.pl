@@ -37,13 +37,14 @@ sub restore
 }
 
 # What must be the same in a copy, as text: all rows but those that are yet to be run.
-# Without retained: what comes from a dump is in the index of ended jobs, whatever it was.
+# Without retained: what comes from a dump is in the index of ended jobs, whatever it was. Nor claimed_elsewhere: it has
+# ended in another database.
 sub ended_rows
 {
 	my ($node, $database) = @_;
 	return query_node(
 		$node,
-		q{SELECT to_jsonb(j) - 'server_oid' - 'retained' FROM gen_jobs j
+		q{SELECT to_jsonb(j) - ARRAY['server_oid', 'retained', 'claimed_elsewhere'] FROM gen_jobs j
 			WHERE state IN ('succeeded', 'failed', 'cancelled') AND id <= 5 ORDER BY id;
 		SELECT to_jsonb(o) FROM gen_outputs o WHERE job_id <= 5 ORDER BY job_id, ordinal}, $database);
 }
