@@ -59,7 +59,8 @@ DO $$ BEGIN
 		'{"X-Amz-Trailer": "x-amz-checksum-crc32"}', '{"x-amz-decoded-content-length": "3"}', '{"Content-Range": "bytes 0-1/2"}',
 		'{"Range": "bytes=0-1"}', '{"Date": "Thu, 26 Nov 2026 10:00:00 GMT"}', '{"X-Amz-Signature": "00"}', '{"X-Amz-Expires": "60"}',
 		'{"x-amz-server-side-encryption-customer-key": "a2V5"}', '{"x-amz-server-side-encryption-customer-algorithm": "AES256"}',
-		'{"x-amz-acl": "private", "Cache-Control": "no-store", "x-amz-meta-who": "me", "If-None-Match": "*", "x-amz-tagging": "a=b"}']) AS headers;
+		'{"x-amz-tagging": "a=b", "if-none-match": "*"}',
+		'{"x-amz-acl": "private", "Cache-Control": "no-store", "x-amz-meta-who": "me", "Iffy": "x", "x-amz-tagging": "a=b"}']) AS headers;
 	PERFORM pg_temp.try_server('http://10.0.0.1:8080', more => format(', headers %L', headers)) FROM unnest(ARRAY['{"Authorization": "AWS4"}',
 		'{"x-amz-date": "20261126T100000Z"}', '{"x-amz-copy-source": "/a/b"}', '{"X-Team": "art"}']) AS headers;
 END $$;
