@@ -90,6 +90,7 @@ OBJS = \
 	src/life/uploadcall.o \
 	src/life/pour.o \
 	src/life/leftover.o \
+	src/life/rowuploads.o \
 	src/life/sweeps.o \
 	src/life/calls.o \
 	src/life/built.o \
