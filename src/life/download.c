@@ -97,17 +97,19 @@ reuse_outputs(Job *job)
 }
 
 /*
- * True if the provider may have a new link.  If a link has worked, and has
- * expired since, there may be another one: for a day, as an output waits for
- * its store.
+ * True if the provider may have a new link.  It is asked once whatever is
+ * wrong; and whenever a link that has worked is refused, because it has
+ * expired, for a day: so long an output waits for its store, too.
  */
 static bool
 may_poll_again(const Job *job)
 {
 	const JobDownload *download = &job->download;
+	bool has_expired = download->has_worked && download->is_refused;
 
-	return verdict_names_prediction(job) && !download->polled_again &&
-		   (download->polls == 0 || clock_mono() < download->polled_first + MAX_POLLING_US);
+	return verdict_names_prediction(job) && !download->needs_no_link &&
+		   (download->polls == 0 ||
+			(has_expired && clock_mono() < download->polled_first + MAX_POLLING_US));
 }
 
 /*
@@ -125,7 +127,7 @@ poll_again(Job *job)
 	else
 		pause = backoff_delay(&try_again, job->download.polls - 1) * 1000;
 	job->download.polls++;
-	job->download.polled_again = true;
+	job->download.has_worked = job->download.is_refused = false;
 	job->download.old_answer = job->verdict;
 	calls_forget(job); /* except the outputs of the verdict */
 	job->verdict = NULL;
@@ -240,7 +242,7 @@ download_given_up(Job *job, const char *why)
 	while ((output = next_download(job)) != NULL)
 		output->fault = MemoryContextStrdup(job->context, why);
 	pour_drop(job, true);
-	job->download.polled_again = true; /* a fresh link leads to the same bytes */
+	job->download.needs_no_link = true;
 	return end_downloads(job);
 }
 
@@ -281,6 +283,7 @@ download_failed(Job *job, Output *output, Verdict *verdict, char *redirect)
 		return next_wait(STEP_DOWNLOAD,
 						 clock_mono() +
 							 backoff_delay(&try_again, job->download.failures - 1) * 1000);
+	job->download.is_refused |= verdict->http_status >= 400 && verdict->http_status < 500;
 	return abandon_output(job, output, verdict->error);
 }
 
@@ -363,7 +366,7 @@ download_answered(Job *job, HttpReply *reply)
 	{
 		pour_drop(job, true);
 		job->download.failures = job->download.redirects = job->download.furthest = 0;
-		job->download.polled_again = false;
+		job->download.has_worked = true;
 		return next_call(STEP_DOWNLOAD);
 	}
 	if (verdict->error != NULL)

@@ -170,10 +170,12 @@ typedef struct JobDownload
 	MonoTime failing_since; /* the first of them; set if failures > 0 */
 	uint64 furthest;        /* bytes of the present output that a poured download has ever had */
 	int redirects;          /* of the present output */
-	bool polled_again;      /* for fresh links, none of which has worked yet */
-	int polls;              /* of them */
+	bool has_worked;        /* a link of the present answer */
+	bool is_refused;        /* a link of it: it may have expired */
+	bool needs_no_link;     /* another link would lead to the same bytes */
+	int polls;              /* for fresh links */
 	MonoTime polled_first;  /* the first of them; set if polls > 0 */
-	Verdict *old_answer;    /* the answer before polled_again; or NULL */
+	Verdict *old_answer;    /* the answer before the last of them; or NULL */
 } JobDownload;
 
 struct JobFetch;

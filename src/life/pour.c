@@ -209,7 +209,7 @@ open_upload(void *arg)
 	}
 	output->content_type = MemoryContextStrdup(job->context, type);
 	pour->http.etag = etag ? MemoryContextStrdup(pour->context, etag) : NULL;
-	job->download.polled_again = false; /* its link works */
+	job->download.has_worked = true;
 	upload_open(job, output, store_ordinal(job, output), store_key(job, output), type,
 				etag ? psprintf("%s " INT64_FORMAT, etag, pour->http.total) : NULL);
 }

@@ -46,7 +46,7 @@ subtest 'stops 22: a dispatcher is stopped while it still reads the answers that
 	kill 'CONT', $standin->pid;
 	$standin->wait_for(sub { $_[0]{answered} >= $n });
 	$session->quit;
-	$node->restart('fast');
+	$node->restart;
 	end_while_it_reads() for 1 .. 5;
 	query("COMMIT PREPARED 'locks'");
 	ok(wait_all_ended($node), 'all jobs end');
@@ -62,7 +62,7 @@ subtest 'a stop says which calls it cuts' => sub {
 	my $offset = -s $node->logfile;
 	my $id = enqueue($node, 'painter', StandIn::request(prompt => 'cut', faults => [ { stall => 'body' } ]));
 	$standin->wait_for(sub { $_[0]{in_flight} == 1 });
-	$node->restart('fast');
+	$node->restart;
 	like(
 		substr(slurp_file($node->logfile), $offset),
 		qr/genjob cuts the call of 1 job, because the dispatcher must end: $id\n/,
