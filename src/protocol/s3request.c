@@ -117,6 +117,31 @@ s3request_type(const cJSON *params)
 }
 
 /*
+ * True if text is "bytes=0-99", "bytes=100-" or "bytes=-100".
+ */
+static bool
+is_range(const char *text)
+{
+	static const char unit[] = "bytes=";
+	const char *first = text + strlen(unit);
+	const char *last;
+	size_t first_len;
+	size_t last_len;
+
+	if (strncmp(text, unit, strlen(unit)) != 0)
+		return false;
+	first_len = strspn(first, "0123456789");
+	if (first[first_len] != '-')
+		return false;
+	last = first + first_len + 1;
+	last_len = strspn(last, "0123456789");
+	if (last[last_len] != '\0' || first_len + last_len == 0 || first_len > MAX_DIGITS ||
+		last_len > MAX_DIGITS)
+		return false;
+	return first_len == 0 || last_len == 0 || strtoi64(first, NULL, 10) <= strtoi64(last, NULL, 10);
+}
+
+/*
  * Returns the member that is a range, or NULL.  Raises an error for the user
  * if it is none: a store would answer it with the whole object.
  */
@@ -124,17 +149,8 @@ const char *
 s3request_range(const cJSON *params)
 {
 	const char *range = header_of(params, "range");
-	bool is_named = range != NULL && strncmp(range, "bytes=", 6) == 0;
-	const char *first = range + (is_named ? 6 : 0);
-	size_t first_len = is_named ? strspn(first, "0123456789") : 0;
-	const char *last = first + first_len + 1;
-	size_t last_len = is_named && first[first_len] == '-' ? strspn(last, "0123456789") : 0;
 
-	if (range == NULL)
-		return NULL;
-	if (!is_named || first[first_len] != '-' || last[last_len] != '\0' ||
-		first_len + last_len == 0 || first_len > MAX_DIGITS || last_len > MAX_DIGITS ||
-		(first_len > 0 && last_len > 0 && strtoi64(first, NULL, 10) > strtoi64(last, NULL, 10)))
+	if (range != NULL && !is_range(range))
 		s3request_refuse(pstrdup("\"range\" of the request is no range of bytes"),
 						 "Write it as \"bytes=0-99\", \"bytes=100-\" or, for the last bytes, \"bytes=-100\".");
 	return range;
