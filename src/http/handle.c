@@ -24,7 +24,7 @@
 #define SMALL_SEND_BUFFER \
 	16384L /* libcurl's minimum; from version 8.7 on it keeps it until the answer is there */
 #define LARGE_SEND_BUFFER 65536L
-#define OBJECT_SEND_BUFFER 524288L /* a store answers soon */
+#define OBJECT_SEND_BUFFER 131072L /* a store answers soon */
 
 static CURL *spare_handles[MAX_SPARE_HANDLES];
 static int n_spare_handles = 0;
