@@ -37,13 +37,17 @@ async function addStore(own, url) {
 
 const png = Buffer.concat([Buffer.from('89504e470d0a1a0a', 'hex'), randomBytes(bytes - 8)]);
 
+/** Processor time since `before`, in seconds; 0 of a process that has ended, such as a writer that had nothing to do. */
+function since(pid, before) {
+  try { return cpuSeconds(pid) - before; } catch { return 0; }
+}
+
 /** What a turn gives: MB/s, and the processor time for 1 MB, in ms, of who puts and of the store. */
 async function timed(turn, putters, store) {
-  const cpu = (pids) => sum(pids.map(cpuSeconds));
   const pids = [await putters(), family(store.child.pid)];
-  const before = pids.map(cpu);
+  const before = pids.map((list) => list.map(cpuSeconds));
   const took = await turn();
-  const [own, of] = pids.map((list, i) => ((cpu(list) - before[i]) * 1000) / megabytes);
+  const [own, of] = pids.map((list, i) => (sum(list.map((pid, n) => since(pid, before[i][n]))) * 1000) / megabytes);
   return { rate: megabytes / took, own, store: of };
 }
 
