@@ -29,8 +29,9 @@
 #include "protocol/xml.h"
 #include "server/keytemplate.h"
 
-#define MAX_ID 2048                  /* bytes of an upload's id */
-#define MAX_ANSWER (2 * 1024 * 1024) /* bytes; enough for a thousand uploads with long keys */
+#define MAX_ID 2048 /* bytes of an upload's id */
+#define MAX_ANSWER \
+	(4 * 1024 * 1024) /* bytes; a thousand keys of 1,024 bytes, each written as three */
 #define MAX_LISTED 1000
 #define ASK_TIMEOUT_MS 60000 /* of a list, a HEAD, or an abort */
 
