@@ -136,7 +136,7 @@ poll_again(Job *job)
 
 /*
  * Ends a job after its downloads.  A missing output, or an error in the answer itself, fails it.  Before that, a
- * provider that can be polled is polled once more.
+ * provider that may have new links is polled (may_poll_again()).
  */
 static Next
 end_downloads(Job *job)
